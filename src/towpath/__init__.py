@@ -1,0 +1,5 @@
+"""Towpath: application networking for Linux."""
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,35 @@
+"""The `towpath` command: parse arguments, call, print.
+
+Each subcommand is a module of its own, imported only when it is asked for: `towpath run` must start fast.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from towpath.errors import TowpathError
+
+__all__ = ["main"]
+
+EXIT_TOWPATH_FAILED = 125
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command line and gives its exit code; a user's mistake ends in one line and a hint, never a trace."""
+    from towpath.cli.parser import build
+
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        parser = build(words)
+        options = parser.parse_args(words)
+        return int(options.call(options))
+    except TowpathError as error:
+        print(f"towpath: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"towpath: hint: {error.hint}", file=sys.stderr)
+        return EXIT_TOWPATH_FAILED
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141

@@ -1,0 +1,35 @@
+"""The parser tree. Only the subcommand that was asked for is filled in; `--help` lists them all in this order."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import NoReturn
+
+from towpath import __version__
+
+COMMANDS: dict[str, str] = {}
+"""Subcommand to one line of help. The module `towpath.cli.NAME` has `add(parser)`, which sets the default `call`."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Exits with 125 on a wrong command line: 2 could be the code of the command that was run."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage()
+        self.exit(125, f"{self.prog}: {message}\n{self.prog}: hint: {self.prog} --help\n")
+
+
+def build(words: list[str], *, whole: bool = False) -> argparse.ArgumentParser:
+    """The parser for a command line that begins with `words`; with `whole` every subcommand is filled in."""
+    parser = Parser(
+        prog="towpath", description="Application networking for Linux: one command, only the network it was allowed."
+    )
+    parser.add_argument("--version", action="version", version=f"towpath {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    asked = next((word for word in words if not word.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if whole or name == asked:
+            importlib.import_module(f"towpath.cli.{name.replace('-', '_')}").add(sub)
+    return parser

@@ -1,0 +1,105 @@
+"""Everything Towpath raises on purpose.
+
+::
+
+    TowpathError
+    ├── Misuse (ValueError)          the caller broke the rules of a function
+    ├── ConfigInvalid (ValueError)   a rule, policy, lab or other text of the user's: .where .reason
+    ├── PeerViolation (ValueError)   bytes from outside that break their protocol: .fault
+    ├── HostFault (OSError)          the operating system said no: .operation .errno
+    │   ├── PermissionMissing        ... for want of a right or a setting: .setting
+    │   └── FeatureMissing           ... because this kernel cannot do it: .feature
+    ├── CommandUnusable              the command of a run cannot be executed: .code is 126 or 127
+    └── TimedOut (TimeoutError)      an own deadline passed: .phase
+
+Each carries a `hint`: what to do next, or `None`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CommandUnusable",
+    "ConfigInvalid",
+    "FeatureMissing",
+    "HostFault",
+    "Misuse",
+    "PeerViolation",
+    "PermissionMissing",
+    "TimedOut",
+    "TowpathError",
+]
+
+
+class TowpathError(Exception):
+    """The root of the tree. `hint` says what to do next, when there is something to do."""
+
+    hint: str | None = None
+
+
+class Misuse(TowpathError, ValueError):
+    """The caller broke the rules of a function; a mistake in the program, not in its input."""
+
+
+class ConfigInvalid(TowpathError, ValueError):
+    """A text that a user wrote cannot be used.
+
+    `where` is what a user would look at: ``--allow``, ``policy.toml:3:9``, ``news.toml``.
+    """
+
+    def __init__(self, where: str, reason: str, hint: str | None = None) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where = where
+        self.reason = reason
+        self.hint = hint
+
+
+class PeerViolation(TowpathError, ValueError):
+    """Bytes from outside break the protocol they claim to be. `fault` is a short, stable name of how."""
+
+    def __init__(self, fault: str, detail: str = "") -> None:
+        super().__init__(f"{fault}: {detail}" if detail else fault)
+        self.fault = fault
+
+
+class HostFault(TowpathError, OSError):
+    """The operating system refused an operation. `operation` names it, `errno` is the kernel's answer."""
+
+    def __init__(self, operation: str, errno: int, detail: str, hint: str | None = None) -> None:
+        OSError.__init__(self, errno, f"{operation}: {detail}")
+        self.operation = operation
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class PermissionMissing(HostFault):
+    """A right or a system setting is in the way; `setting` names it as the system's administrator would."""
+
+    def __init__(self, operation: str, errno: int, detail: str, *, setting: str, hint: str | None = None) -> None:
+        super().__init__(operation, errno, detail, hint)
+        self.setting = setting
+
+
+class FeatureMissing(HostFault):
+    """This kernel has no such facility; `feature` is its configuration option or program."""
+
+    def __init__(self, operation: str, errno: int, detail: str, *, feature: str, hint: str | None = None) -> None:
+        super().__init__(operation, errno, detail, hint)
+        self.feature = feature
+
+
+class CommandUnusable(TowpathError):
+    """The command of a run does not exist (`code` 127) or cannot be executed (`code` 126), as a shell has it."""
+
+    def __init__(self, command: str, code: int, reason: str) -> None:
+        super().__init__(f"{command}: {reason}")
+        self.code = code
+
+
+class TimedOut(TowpathError, TimeoutError):
+    """A deadline of Towpath's own passed. `phase` says in which step."""
+
+    def __init__(self, phase: str, seconds: float) -> None:
+        super().__init__(f"{phase} took longer than {seconds:g} s")
+        self.phase = phase

@@ -1,0 +1,142 @@
+"""Links, addresses and routes by rtnetlink(7): what a scope needs, and nothing of what it does not.
+
+Every function takes the request socket of the network namespace it works in.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from towpath.linux.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NetlinkSocket,
+    attr,
+    attrs,
+    nested,
+    text,
+    u32,
+)
+
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
+_RTM_NEWADDR = 20
+_RTM_NEWROUTE = 24
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 3, 4, 10, 18, 28
+_INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_IFA_F_NODAD = 0x02
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
+_RT_TABLE_MAIN, _RT_TABLE_LOCAL = 254, 255
+_RTPROT_STATIC = 4
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
+_RTN_UNICAST, _RTN_LOCAL = 1, 2
+_IFF_UP = 1
+
+LOOPBACK_INDEX = 1
+
+
+def packed(address: str) -> tuple[int, bytes]:
+    """`(address family, bytes)` of a literal address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return family, socket.inet_pton(family, address)
+
+
+def _ifinfo(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
+    return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, flags, change)
+
+
+def link_index(netlink: NetlinkSocket, name: str) -> int:
+    """The index of the link called `name`, 0 when there is none."""
+    for _, body in netlink.dump("list links", _RTM_GETLINK, _ifinfo()):
+        if attrs(body, 16).get(_IFLA_IFNAME) == text(name):
+            return int(struct.unpack_from("=i", body, 4)[0])
+    return 0
+
+
+def set_link(netlink: NetlinkSocket, index: int, *, up: bool, mtu: int | None = None) -> None:
+    extra = attr(_IFLA_MTU, u32(mtu)) if mtu else b""
+    netlink.request(
+        f"set link {index} {'up' if up else 'down'}",
+        _RTM_NEWLINK,
+        0,
+        _ifinfo(index, _IFF_UP if up else 0, _IFF_UP) + extra,
+    )
+
+
+def set_master(netlink: NetlinkSocket, index: int, master: int) -> None:
+    """Puts a link into the bridge `master`."""
+    netlink.request(
+        f"put link {index} into {master}", _RTM_NEWLINK, 0, _ifinfo(index) + attr(_IFLA_MASTER, u32(master))
+    )
+
+
+def add_veth(netlink: NetlinkSocket, name: str, peer: str, peer_namespace: int) -> None:
+    """Makes a pair of links: `name` here, `peer` in the network namespace behind the descriptor `peer_namespace`."""
+    there = _ifinfo() + attr(_IFLA_IFNAME, text(peer)) + attr(_IFLA_NET_NS_FD, u32(peer_namespace))
+    info = nested(_IFLA_LINKINFO, attr(_INFO_KIND, b"veth"), nested(_INFO_DATA, attr(_VETH_PEER, there)))
+    netlink.request(
+        f"make link {name}", _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _ifinfo() + attr(_IFLA_IFNAME, text(name)) + info
+    )
+
+
+def add_bridge(netlink: NetlinkSocket, name: str) -> None:
+    info = nested(_IFLA_LINKINFO, attr(_INFO_KIND, b"bridge"))
+    netlink.request(
+        f"make bridge {name}",
+        _RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _ifinfo() + attr(_IFLA_IFNAME, text(name)) + info,
+    )
+
+
+def add_address(netlink: NetlinkSocket, index: int, address: str, prefix: int) -> None:
+    """Adds an address; IPv6 without duplicate address detection, so that it can be used at once."""
+    family, raw = packed(address)
+    scope = _RT_SCOPE_UNIVERSE
+    netlink.request(
+        f"add address {address}/{prefix}",
+        _RTM_NEWADDR,
+        NLM_F_CREATE | NLM_F_EXCL,
+        struct.pack("=BBBBI", family, prefix, 0, scope, index)
+        + attr(_IFA_LOCAL, raw)
+        + attr(_IFA_ADDRESS, raw)
+        + attr(_IFA_FLAGS, u32(_IFA_F_NODAD)),
+    )
+
+
+def add_route(
+    netlink: NetlinkSocket,
+    destination: str,
+    prefix: int,
+    *,
+    index: int | None = None,
+    gateway: str | None = None,
+    source: str | None = None,
+    local: bool = False,
+) -> None:
+    """Adds or replaces a route; `local` makes every address of the prefix an address of this host (AnyIP)."""
+    family, raw = packed(destination)
+    scope = _RT_SCOPE_HOST if local else _RT_SCOPE_UNIVERSE if gateway else _RT_SCOPE_LINK
+    body = struct.pack(
+        "=BBBBBBBBI",
+        family,
+        prefix,
+        0,
+        0,
+        _RT_TABLE_LOCAL if local else _RT_TABLE_MAIN,
+        _RTPROT_STATIC,
+        scope,
+        _RTN_LOCAL if local else _RTN_UNICAST,
+        0,
+    )
+    if prefix:
+        body += attr(_RTA_DST, raw)
+    if index is not None:
+        body += attr(_RTA_OIF, u32(index))
+    if gateway is not None:
+        body += attr(_RTA_GATEWAY, packed(gateway)[1])
+    if source is not None:
+        body += attr(_RTA_PREFSRC, packed(source)[1])
+    netlink.request(f"add route {destination}/{prefix}", _RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
