@@ -49,6 +49,8 @@ class CandidatePath:
     obstacle: str = ""
     signature_fault: str = ""
     """A certificate of the right name was at hand, but its key did not sign the last of the path."""
+    too_deep: bool = False
+    """More intermediates than the policy follows."""
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ class PathFinder:
             yield CandidatePath(path, anchored=False, obstacle="the search was given up")
             return
         if sum(not certificate.self_issued for certificate in path[1:]) > self.max_intermediates or len(path) > 40:
-            yield CandidatePath(path, anchored=False, obstacle=f"more than {self.max_intermediates} intermediates")
+            yield CandidatePath(path, anchored=False, too_deep=True)
             return
         if path[1:] and last.self_issued and self._link(last, last) == "":
             yield CandidatePath(path, anchored=False, obstacle="it is self-signed and not among the anchors")

@@ -27,6 +27,8 @@ def anchor(context: Context) -> Answer:
         return Passed(f"anchor {context.path[-1].label!r}", len(context.path) - 1)
     if context.candidate.signature_fault:
         return Skipped("the path breaks at a signature, see x509.signature")
+    if context.candidate.too_deep:
+        return Skipped("the path is longer than the policy follows, see x509.depth")
     last, index = context.path[-1], len(context.path) - 1
     obstacle = f"{last.label!r}: {context.candidate.obstacle}"
     if last.self_issued:
@@ -103,15 +105,22 @@ def validity(context: Context) -> Answer:
                 )
             )
         elif context.at > certificate.not_after:
-            whose = "the server must renew it" if index == 0 else "the server must send a newer one of the same name"
             faults.append(
                 Fault(
                     index,
                     f"{certificate.label!r} expired at {certificate.not_after:%Y-%m-%d %H:%M:%S} UTC",
-                    hint=f"{whose}; check the clock of this host, too",
+                    hint=f"{_renewal(context, index)}; check the clock of this host, too",
                 )
             )
     return faults
+
+
+def _renewal(context: Context, index: int) -> str:
+    if index == 0:
+        return "the server must renew it"
+    if context.anchored and index == len(context.path) - 1:
+        return "update the certificate store of this host, or have the server send a path to a newer root"
+    return "the server must send a newer one of the same name"
 
 
 @TABLE.rule(
@@ -180,6 +189,8 @@ def path_length(context: Context) -> Answer:
 )
 def depth(context: Context) -> Answer:
     between = context.path[1:-1] if context.anchored else context.path[1:]
+    if not context.anchored and not context.candidate.too_deep:
+        return Skipped("the path does not reach an anchor")
     count = sum(not certificate.self_issued for certificate in between)
     allowed = context.policy.max_intermediates
     return [Fault(None, f"{count} intermediates", f"at most {allowed}")] if count > allowed else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from cryptography import x509
 
 from towpath.trust import constraints
@@ -205,6 +207,9 @@ def alternative_names(context: Context) -> Answer:
                 fault = dns_syntax_fault(name.value)
             elif isinstance(name, x509.RFC822Name):
                 fault = mailbox_syntax_fault(name.value)
+            elif isinstance(name, x509.IPAddress):
+                whole = isinstance(name.value, ipaddress.IPv4Address | ipaddress.IPv6Address)
+                fault = "" if whole else "it is a network, not an address"
             if fault:
                 faults.append(Fault(index, f"{name.value}: {fault}"))
     return faults

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from cryptography import x509
 
 from towpath.trust.certificate import Certificate
@@ -179,20 +177,3 @@ def _authority_key_id_fault(anchor: Certificate) -> str:
     if identifier.key_identifier != anchor.subject_key_id:
         return "its authority key identifier is not its subject key identifier"
     return ""
-
-
-@TABLE.rule(
-    "web.addresses",
-    "addresses are addresses",
-    level=Level.POLICY,
-    families=_WEB,
-    source="BR 7.1.4.2",
-    required="iPAddress entries of 4 or 16 octets",
-    hint=_REISSUE,
-)
-def addresses(context: Context) -> Answer:
-    return [
-        Fault(0, f"{name.value} is a network")
-        for name in context.leaf.alternative_names
-        if isinstance(name, x509.IPAddress) and isinstance(name.value, ipaddress.IPv4Network | ipaddress.IPv6Network)
-    ]
