@@ -49,7 +49,8 @@ def patched(
 ) -> x509.Certificate:
     """The certificate with the `old` octets of its body replaced by `new` ones, signed again.
 
-    Lengths inside the body stay, so a patch that changes the length must be of a whole field. With another `digest` the patch must be that of the algorithm identifier, which then stands outside as well.
+    Lengths inside the body stay, so a patch that changes the length must be of a whole field.
+    With another `digest` the patch must be that of the algorithm identifier, which then stands outside as well.
     """
     body = certificate.tbs_certificate_bytes
     if body.count(old) != 1:

@@ -11,10 +11,12 @@ from cryptography import x509
 
 from towpath.errors import ConfigInvalid, PeerViolation
 from towpath.trust.certificate import Certificate, NameKey, load, load_many
+from towpath.trust.signatures import issued_fault
 
 __all__ = ["Anchors"]
 
 MAX_STORE = 64 << 20
+MAX_REMEMBERED = 1024
 
 
 class Anchors:
@@ -31,6 +33,7 @@ class Anchors:
         self._by_subject: dict[NameKey, list[Certificate]] = defaultdict(list)
         for anchor in {**self._public, **self._private}.values():
             self._by_subject[anchor.subject_key].append(anchor)
+        self._signatures: dict[tuple[bytes, bytes], str] = {}
 
     @classmethod
     def of(cls, *certificates: bytes | x509.Certificate | Certificate, public: bool = False) -> Anchors:
@@ -102,6 +105,20 @@ class Anchors:
     def with_subject(self, subject: NameKey) -> list[Certificate]:
         """The anchors of that name, in the order they were given."""
         return self._by_subject.get(subject, [])
+
+    def issued_fault(self, child: Certificate, anchor: Certificate) -> str:
+        """`signatures.issued_fault()`, remembered: most chains come through a few intermediates of each anchor.
+
+        What is remembered is whether a key made a signature, which no time and no policy changes.
+        """
+        key = child.fingerprint, anchor.spki_hash
+        fault = self._signatures.get(key)
+        if fault is None:
+            fault = issued_fault(child, anchor)
+            if len(self._signatures) >= MAX_REMEMBERED:
+                self._signatures.clear()
+            self._signatures[key] = fault
+        return fault
 
     @property
     def has_private(self) -> bool:

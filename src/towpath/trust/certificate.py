@@ -12,7 +12,6 @@ import unicodedata
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cached_property
 from hashlib import sha256
 from typing import TypeVar, cast
 
@@ -25,6 +24,7 @@ from cryptography.x509.oid import ExtensionOID
 
 from towpath.errors import PeerViolation
 from towpath.trust import der
+from towpath.trust.lazy import lazy
 
 __all__ = ["MAX_CERTIFICATE", "Certificate", "NameKey", "load", "load_all", "load_many", "name_key"]
 
@@ -90,12 +90,16 @@ class Certificate:
             raise PeerViolation("certificate", "not one DER sequence")
         tbs = der.element(data, outer.body, outer.stop)
         algorithm = der.element(data, tbs.stop, outer.stop)
-        fields = der.children(data, tbs)
-        if fields and fields[0].tag == 0xA0:
-            fields = fields[1:]
-        if len(fields) < 6 or fields[0].tag != der.INTEGER or fields[0].body == fields[0].stop:
-            raise PeerViolation("certificate", "fields are missing")
-        serial, inner, issuer, _, subject, spki = fields[:6]
+        serial = der.element(data, tbs.body, tbs.stop)
+        if serial.tag == 0xA0:
+            serial = der.element(data, serial.stop, tbs.stop)
+        if serial.tag != der.INTEGER or serial.body == serial.stop:
+            raise PeerViolation("certificate", "the serial number is missing")
+        inner = der.element(data, serial.stop, tbs.stop)
+        issuer = der.element(data, inner.stop, tbs.stop)
+        validity = der.element(data, issuer.stop, tbs.stop)
+        subject = der.element(data, validity.stop, tbs.stop)
+        spki = der.element(data, subject.stop, tbs.stop)
         self.serial = int.from_bytes(data[serial.body : serial.stop], "big", signed=True)
         self.serial_octets = serial.stop - serial.body
         self.algorithms_agree = data[inner.start : inner.stop] == data[algorithm.start : algorithm.stop]
@@ -112,52 +116,52 @@ class Certificate:
     def __repr__(self) -> str:
         return f"<Certificate {self.label!r} until {self.not_after:%Y-%m-%d}>"
 
-    @cached_property
+    @lazy
     def label(self) -> str:
         """What a person calls it: the common name, else the first alternative name, else the whole subject."""
         return common_name(self.subject) or next(iter(self.dns_names), "") or self.subject.rfc4514_string() or "no name"
 
-    @cached_property
+    @lazy
     def issuer_label(self) -> str:
         """What a person calls its issuer."""
         return common_name(self.issuer) or self.issuer.rfc4514_string() or "no name"
 
-    @cached_property
+    @lazy
     def fingerprint(self) -> bytes:
         """SHA-256 of the DER octets."""
         return sha256(self.der).digest()
 
-    @cached_property
+    @lazy
     def spki_hash(self) -> bytes:
         """SHA-256 of the DER SubjectPublicKeyInfo: what pins compare (RFC 7469 §2.4)."""
         return sha256(self.spki).digest()
 
-    @cached_property
+    @lazy
     def subject_key(self) -> NameKey:
         return name_key(self.subject)
 
-    @cached_property
+    @lazy
     def issuer_key(self) -> NameKey:
         return self.subject_key if self.issuer_der == self.subject_der else name_key(self.issuer)
 
-    @cached_property
+    @lazy
     def self_issued(self) -> bool:
         """Issuer and subject are one name (RFC 5280 §6.1)."""
         return self.issuer_key == self.subject_key
 
-    @cached_property
+    @lazy
     def _parsed_extensions(self) -> tuple[dict[str, x509.Extension[x509.ExtensionType]], str]:
         try:
             return {extension.oid.dotted_string: extension for extension in self.raw.extensions}, ""
         except (ValueError, TypeError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
             return {}, str(error)
 
-    @property
+    @lazy
     def extensions(self) -> dict[str, x509.Extension[x509.ExtensionType]]:
         """Dotted object identifier to extension; empty when they cannot be parsed: see `extensions_fault`."""
         return self._parsed_extensions[0]
 
-    @property
+    @lazy
     def extensions_fault(self) -> str:
         """Why the extensions cannot be parsed, or an empty text."""
         return self._parsed_extensions[1]
@@ -172,59 +176,59 @@ class Certificate:
         found = self.extension(kind)
         return found.value if found is not None else None
 
-    @cached_property
+    @lazy
     def version(self) -> x509.Version:
         return self.raw.version
 
-    @cached_property
+    @lazy
     def is_ca(self) -> bool:
         """Basic constraints say that it may sign certificates."""
         constraints = self.value(x509.BasicConstraints)
         return constraints is not None and constraints.ca
 
-    @cached_property
+    @lazy
     def path_length(self) -> int | None:
         constraints = self.value(x509.BasicConstraints)
         return constraints.path_length if constraints is not None else None
 
-    @cached_property
+    @lazy
     def key_usage(self) -> x509.KeyUsage | None:
         return self.value(x509.KeyUsage)
 
-    @cached_property
+    @lazy
     def extended_usages(self) -> frozenset[str] | None:
         """Dotted purposes of the extended key usage, or `None` without one."""
         usage = self.value(x509.ExtendedKeyUsage)
         return frozenset(purpose.dotted_string for purpose in usage) if usage is not None else None
 
-    @cached_property
+    @lazy
     def subject_key_id(self) -> bytes | None:
         identifier = self.value(x509.SubjectKeyIdentifier)
         return identifier.digest if identifier is not None else None
 
-    @cached_property
+    @lazy
     def authority_key_id(self) -> bytes | None:
         identifier = self.value(x509.AuthorityKeyIdentifier)
         return identifier.key_identifier if identifier is not None else None
 
-    @cached_property
+    @lazy
     def alternative_names(self) -> tuple[x509.GeneralName, ...]:
         names = self.value(x509.SubjectAlternativeName)
         return tuple(names) if names is not None else ()
 
-    @cached_property
+    @lazy
     def dns_names(self) -> tuple[str, ...]:
         """The DNS names of the alternative names, as they are written there."""
         return tuple(name.value for name in self.alternative_names if isinstance(name, x509.DNSName))
 
-    @cached_property
+    @lazy
     def _loaded_key(self) -> tuple[CertificatePublicKeyTypes | None, str]:
         try:
             return self.raw.public_key(), ""
         except _KEY_FAULTS as error:
             return None, str(error)
 
-    @property
+    @lazy
     def key(self) -> CertificatePublicKeyTypes | None:
         """The public key, or `None` when this build cannot read it: see `key_fault`."""
         return self._loaded_key[0]
@@ -233,7 +237,7 @@ class Certificate:
     def key_fault(self) -> str:
         return self._loaded_key[1]
 
-    @cached_property
+    @lazy
     def key_name(self) -> str:
         """Kind and size for people: ``RSA-2048``, ``secp256r1``, ``Ed25519``."""
         match self.key:
@@ -249,7 +253,7 @@ class Certificate:
                 return "Ed448"
         return "a key that cannot be read"
 
-    @cached_property
+    @lazy
     def named_curve(self) -> bool:
         """False for an elliptic-curve key whose curve is spelled out instead of named (RFC 5480 §2.1.1)."""
         if not isinstance(self.key, ec.EllipticCurvePublicKey):
@@ -257,7 +261,7 @@ class Certificate:
         algorithm = der.element(self.spki, der.element(self.spki, 0, len(self.spki)).body, len(self.spki))
         return [part.tag for part in der.children(self.spki, algorithm)] == [der.OBJECT_IDENTIFIER] * 2
 
-    @cached_property
+    @lazy
     def signature_hash(self) -> str:
         """``sha256``, ``sha1``, ...; ``none`` for algorithms that hash inside (Ed25519), ``unknown`` otherwise."""
         try:
@@ -266,17 +270,17 @@ class Certificate:
             return "unknown"
         return found.name if found is not None else "none"
 
-    @cached_property
+    @lazy
     def lifetime(self) -> int:
         """Seconds of validity, both ends included (RFC 5280 §4.1.2.5, BR 6.3.2)."""
         return int((self.not_after - self.not_before).total_seconds()) + 1
 
-    @cached_property
+    @lazy
     def unknown_critical(self) -> tuple[str, ...]:
         """Dotted identifiers of critical extensions that no rule here processes."""
         return tuple(oid for oid, found in self.extensions.items() if found.critical and oid not in PROCESSED)
 
-    @cached_property
+    @lazy
     def issuer_urls(self) -> tuple[str, ...]:
         """Where the certificate says its issuer's certificate can be fetched (RFC 5280 §4.2.2.1, caIssuers)."""
         access = self.value(x509.AuthorityInformationAccess)

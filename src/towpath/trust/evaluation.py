@@ -113,7 +113,7 @@ def _judge(
         paths_tried=tried,
         public_anchor=public,
         ignored=ignored,
-        _boundaries=_boundaries([leaf, *pool, *candidate.certificates], evidence),
+        _boundaries=lambda: _boundaries([leaf, *pool, *candidate.certificates], evidence),
         _again=lambda moment: _judge(leaf, pool, ignored, reference, policy, moment, anchors, evidence, fetcher),
     )
 

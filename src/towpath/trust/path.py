@@ -140,12 +140,13 @@ class PathFinder:
         if known is None:
             if not self.budget.take("signatures"):
                 return None
-            known = self._links[key] = issued_fault(child, issuer)
+            check = self.anchors.issued_fault if issuer in self.anchors else issued_fault
+            known = self._links[key] = check(child, issuer)
         return known
 
 
 def _repeats(path: tuple[Certificate, ...], issuer: Certificate) -> bool:
-    return any(
-        known.spki == issuer.spki and known.subject_der == issuer.subject_der and known.der != path[0].der
-        for known in path
-    ) or any(known.der == issuer.der for known in path)
+    """The same certificate again, or the same name with the same key: nothing new can come of it (RFC 4158 §5.2)."""
+    return any(known.der == issuer.der for known in path) or any(
+        known.spki == issuer.spki and known.subject_der == issuer.subject_der for known in path[1:]
+    )

@@ -131,7 +131,7 @@ class TrustResult:
     """The anchor comes with the system; rules for public authorities apply."""
     ignored: tuple[str, ...] = ()
     """Why some of the certificates that were sent could not even be read."""
-    _boundaries: tuple[datetime, ...] = field(default=(), repr=False)
+    _boundaries: Callable[[], tuple[datetime, ...]] = field(default=tuple, repr=False, compare=False)
     _again: Callable[[datetime], TrustResult] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -179,7 +179,7 @@ class TrustResult:
         """
         if self._again is None:
             return None
-        for moment in self._boundaries:
+        for moment in self._boundaries():
             if moment <= self.at:
                 continue
             later = self._again(moment)

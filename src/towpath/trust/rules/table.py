@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -78,7 +78,7 @@ class Fault:
     hint: str = ""
 
 
-Answer = Passed | Skipped | Unchecked | Sequence[Fault]
+Answer = Passed | Skipped | Unchecked | list[Fault]
 """An empty list of faults is a pass."""
 
 
@@ -94,7 +94,10 @@ class Rule:
 
     def findings(self, context: Context) -> list[Finding]:
         """The rule's findings on a path: one, or one for each certificate that breaks it."""
-        match self.check(context):
+        answer = self.check(context)
+        if not answer and isinstance(answer, list):
+            return [Finding(self.requirement, Verdict.PASS, None, "", self.required)]
+        match answer:
             case Passed(observed, index):
                 return [Finding(self.requirement, Verdict.PASS, index, observed, self.required)]
             case Skipped(why):
@@ -102,8 +105,6 @@ class Rule:
             case Unchecked(why, hint):
                 return [Finding(self.requirement, Verdict.NOT_CHECKED, None, why, self.required, hint)]
             case faults:
-                if not faults:
-                    return [Finding(self.requirement, Verdict.PASS, None, "", self.required)]
                 return [
                     Finding(
                         self.requirement,
