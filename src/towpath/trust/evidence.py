@@ -25,6 +25,8 @@ class Evidence:
 
     staple: bytes | None = None
     """The OCSP response stapled for the leaf, DER."""
+    asked_for_staple: bool = True
+    """False where the TLS library could not ask for one: then a missing staple proves nothing."""
     scts: bytes | None = None
     """The SignedCertificateTimestampList of the TLS extension (RFC 6962 §3.3)."""
     crls: tuple[bytes, ...] = ()

@@ -70,7 +70,11 @@ def must_staple(context: Context) -> Answer:
     features = context.leaf.value(x509.TLSFeature)
     if features is None or x509.TLSFeatureType.status_request not in features:
         return Skipped("the leaf does not demand a staple")
-    return [] if context.evidence.staple is not None else [Fault(0, "the leaf demands a staple and none was sent")]
+    if context.evidence.staple is not None:
+        return []
+    if not context.evidence.asked_for_staple:
+        return Unchecked("the leaf demands a staple, and this TLS library cannot ask for one")
+    return [Fault(0, "the leaf demands a staple and none was sent")]
 
 
 @TABLE.rule(
