@@ -8,7 +8,9 @@ from typing import NoReturn
 
 from towpath import __version__
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "trust": "judge a certificate: good, for this name, on this date, under this policy; if not, why",
+}
 """Subcommand to one line of help. The module `towpath.cli.NAME` has `add(parser)`, which sets the default `call`."""
 
 
