@@ -110,3 +110,27 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, data: s
     if _libc.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3]) < 0:
         code = ctypes.get_errno()
         raise HostFault(f"mount {target}", code, os.strerror(code))
+
+
+def umount(target: str) -> None:
+    """umount2(2), lazily: what still uses the mount keeps it."""
+    if _libc.umount2(os.fsencode(target), ctypes.c_int(2)) < 0:
+        code = ctypes.get_errno()
+        raise HostFault(f"umount {target}", code, os.strerror(code))
+
+
+def capset(header: bytes, data: bytes) -> None:
+    """capset(2) for this thread."""
+    if _libc.capset(ctypes.c_char_p(header), ctypes.c_char_p(data)) < 0:
+        code = ctypes.get_errno()
+        raise HostFault("capset", code, os.strerror(code))
+
+
+def signalfd(mask: bytes) -> int:
+    """signalfd(2), non-blocking and closed on exec; `mask` is the kernel's eight-byte signal set."""
+    holder = ctypes.create_string_buffer(mask.ljust(128, b"\0"), 128)
+    descriptor = int(_libc.signalfd(-1, holder, os.O_NONBLOCK | os.O_CLOEXEC))
+    if descriptor < 0:
+        code = ctypes.get_errno()
+        raise HostFault("signalfd", code, os.strerror(code))
+    return descriptor
