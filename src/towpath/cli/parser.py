@@ -8,7 +8,9 @@ from typing import NoReturn
 
 from towpath import __version__
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "run": "give one command only the network it was allowed",
+}
 """Subcommand to one line of help. The module `towpath.cli.NAME` has `add(parser)`, which sets the default `call`."""
 
 

@@ -20,7 +20,7 @@ _AT_FDCWD = -100
 _ATTR_RDONLY, _ATTR_NOSUID = 1, 2
 _SO_ACCEPTCON = 0x10000
 
-SOCKET_FOLDERS = ("/run/dbus", "/run/systemd", "/run/nscd", "/tmp/.X11-unix", "/tmp/.ICE-unix")
+_SOCKET_FOLDERS = ("/run/user", "/run/dbus", "/run/systemd", "/run/nscd", "/tmp/.X11-unix", "/tmp/.ICE-unix")
 
 
 def listening_unix_sockets(table: str = "/proc/net/unix") -> list[str]:
@@ -33,6 +33,15 @@ def listening_unix_sockets(table: str = "/proc/net/unix") -> list[str]:
             if len(fields) == 8 and fields[7].startswith("/"):
                 found.add(fields[7])
     return sorted(found)
+
+
+def socket_folders() -> list[str]:
+    """Folders in which servers of the host put their sockets, now or later."""
+    try:
+        terminals = [f"/tmp/{name}" for name in os.listdir("/tmp") if name.startswith(("tmux-", "ssh-"))]
+    except OSError:
+        terminals = []
+    return [*_SOCKET_FOLDERS, *terminals]
 
 
 def _set_attributes(path: str, flags: int) -> None:

@@ -39,6 +39,16 @@ class OwnerFinder:
         """Takes over `descriptor`, the run's /proc."""
         self._processes = f"/proc/self/fd/{descriptor}"
 
+    def is_stopped(self, pid: int) -> bool:
+        """Whether a process of the run is stopped by a signal."""
+        if self._processes is None:
+            return False
+        try:
+            with open(f"{self._processes}/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                return file.read().rpartition(") ")[2].startswith("T")
+        except OSError:
+            return False
+
     def find(self, protocol: int, source: bytes, source_port: int, address: bytes, port: int) -> Owner | None:
         """The owner of a local socket with these addresses (packed)."""
         if self._processes is None:

@@ -62,3 +62,19 @@ def die_by(number: int) -> None:
 def stop_self() -> None:
     """Stops this process until its shell continues it."""
     os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def step_back() -> None:
+    """Leaves standard input and output to the command, hides this process's memory, takes every descriptor it may.
+
+    Were the manager to hold the command's output open, a reader of it would never see its end.
+    """
+    import resource
+
+    nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.close(nothing)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    libc.prctl(libc.PR_SET_DUMPABLE, 0)

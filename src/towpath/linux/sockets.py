@@ -6,8 +6,10 @@ ip(7), ipv6(7), raw(7), udp(7). A socket belongs to the namespace in which it wa
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import socket
 import struct
+import termios
 
 _IP_TRANSPARENT = 19
 _IP_RECVORIGDSTADDR = 20
@@ -153,3 +155,23 @@ def drain_errors(made: socket.socket) -> None:
             made.recvmsg(1, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
     except OSError:
         return
+
+
+def dial_stream(version: int, address: str, port: int) -> tuple[socket.socket, int]:
+    """Begins a TCP connection: the socket, and 0 (connected), EINPROGRESS, or the error number."""
+    made = socket.socket(_family(version), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    return made, made.connect_ex((address, port))
+
+
+def unsent(made: socket.socket) -> int:
+    """Bytes of a TCP socket that the peer has not acknowledged (tcp(7), SIOCOUTQ)."""
+    return int(struct.unpack("=i", fcntl.ioctl(made.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+
+
+def reset(made: socket.socket) -> None:
+    """Closes a TCP socket with a reset."""
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+    except OSError:
+        pass  # not connected: a plain close says the same
+    made.close()
