@@ -115,6 +115,7 @@ class LinuxScope:
             fault = HostFault(operation, number, detail)
             raise _explain_refusal(fault) if number in (errno.EPERM, errno.EACCES) else fault
         self.attachments = _attachments(payload, descriptors)
+        self._control.setblocking(False)  # recv_fds of Python 3.11 has no use for its flags
 
     def fileno(self) -> int:
         return self._control.fileno()
@@ -142,9 +143,7 @@ class LinuxScope:
         events: list[object] = []
         while True:
             try:
-                data, descriptors, _flags, _address = socket.recv_fds(
-                    self._control, 1 << 16, _MOST_DESCRIPTORS, socket.MSG_DONTWAIT
-                )
+                data, descriptors, _flags, _address = socket.recv_fds(self._control, 1 << 16, _MOST_DESCRIPTORS)
             except BlockingIOError:
                 return events
             except ConnectionResetError:
