@@ -8,7 +8,9 @@ from typing import NoReturn
 
 from towpath import __version__
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "policy": "read policy files, and say what they mean for a destination",
+}
 """Subcommand to one line of help. The module `towpath.cli.NAME` has `add(parser)`, which sets the default `call`."""
 
 
