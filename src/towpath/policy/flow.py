@@ -120,7 +120,7 @@ def _elsewhere(rule: Rule, flow: Flow) -> str:
 
 def _unresolved(rule: Rule, flow: Flow) -> str:
     if not flow.names:
-        return f"no DNS answer in this run gave {flow.address}, so {rule.shown} cannot be tied to it"
+        return f"no DNS answer in this run ties {flow.address} to {rule.host.text}"
     return f"{flow.address} was resolved for {shortened(flow.names)}, not for {rule.host.text}"
 
 

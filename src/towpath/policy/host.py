@@ -12,7 +12,7 @@ ANY, NAME, SUFFIX, ADDRESS = "any", "name", "suffix", "address"
 
 
 class Host(NamedTuple):
-    """`kind` is "any", "name", "suffix" (`name` without ``*.``) or "address" (`version`, `value` and `bits` of a prefix).
+    """`kind` is "any", "name", "suffix" (`name` without ``*.``) or "address" (`version`, `value`, `bits` of a prefix).
 
     A single address is a prefix of 32 or 128 bits.
     """

@@ -75,7 +75,7 @@ class Index:
             if watched is not None:
                 found.append(watched)
         elif flow.name is not None:
-            found += self._denying(_keys(flow.name), keys)
+            found += self._about(flow.name, keys)
         if flow.number[0] == 6:
             for inner in embedded(flow.number[1]):
                 found += self._disguised(inner, keys)
@@ -106,11 +106,12 @@ class Index:
                 if bucket is not None and key != "*":
                     yield bucket
 
-    def _denying(self, hosts: Iterable[str], keys: list[tuple[str, int]]) -> Iterator[Entry]:
-        for host in hosts:
+    def _about(self, name: str, keys: list[tuple[str, int]]) -> Iterator[Entry]:
+        """What is said of the name in the bytes: it may be denied, or allowed but never resolved."""
+        for host in _keys(name):
             bucket = self._hosts.get(host)
             if bucket is not None:
-                yield from (entry for key in keys for entry in bucket.get(key, ()) if entry[1].action == "deny")
+                yield from (entry for key in keys for entry in bucket.get(key, ()))
 
     def _disguised(self, value: int, keys: list[tuple[str, int]]) -> Iterator[Entry]:
         """Denials of an IPv4 address that an IPv6 one leads to; an allow must name what is dialled."""

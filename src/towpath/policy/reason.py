@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from towpath.policy.flow import BYTES, Considered, Flow, shortened
 from towpath.policy.host import bracketed
-from towpath.policy.rule import BY_PORT, TRANSPORTS, Rule, scheme_at
+from towpath.policy.rule import BY_PORT, Rule
 
 __all__ = ["admitted", "name_refused", "not_covered", "option", "refused", "undecided"]
 
@@ -35,14 +35,18 @@ def not_covered(
 
     `skipped` are the rules that were asked and did not match; `near` are allow rules for the same host anywhere.
     """
-    for rule, considered in skipped:
-        if rule.action == "allow":
-            return considered.why, "", _seen_hint(flow)
+    close = [(rule, considered) for rule, considered in skipped if rule.action == "allow"]
+    for rule, considered in close:
+        if flow.name is not None and rule.host.named and rule.host.matches_name(flow.name):
+            resolved = rule.host.matches_any_name(flow.names)
+            return considered.why, "", _seen_hint(flow) if resolved else None
+    if close:
+        return close[0][1].why, "", _seen_hint(flow)
     label = flow.names[0] if flow.names else flow.address
     what = f"{flow.transport} to {label}" + (f" port {flow.port}" if flow.port else "")
     if near:
-        where = shortened(tuple(dict.fromkeys(_scope(rule) for rule in near)))
-        return f"no rule allows {what}; {bracketed(label)} is allowed for {where} only", "", option(flow, label)
+        where = shortened(tuple(dict.fromkeys(rule.scope for rule in near)))
+        return f"no rule allows {what}; {bracketed(label)} is allowed for {where}", "", option(flow, label)
     if flow.names:
         return f"no rule allows {what}", "", option(flow, label)
     return (
@@ -52,25 +56,8 @@ def not_covered(
     )
 
 
-def _scope(rule: Rule) -> str:
-    """What an allow rule is for, its host left out."""
-    if rule.schemes is None:
-        if rule.port is None:
-            return "tcp"
-        return " and ".join(
-            f"{scheme_at(rule, transport, rule.port)} port {rule.port}"
-            for transport in ("tcp", "udp")
-            if scheme_at(rule, transport, rule.port)
-        )
-    scheme = next(iter(rule.schemes))
-    if rule.port is not None:
-        return f"{scheme} port {rule.port}"
-    default = {"tls": 443, "quic": 443, "http": 80}.get(scheme)
-    return f"{scheme} port {default}" if default else scheme
-
-
 def _seen_hint(flow: Flow) -> str | None:
-    """What to allow once the bytes were seen: their name if DNS gave the address to it, else the bytes as they are."""
+    """What to allow once the bytes were seen: the name they ask for, else the transport whatever the bytes are."""
     if flow.scheme in BYTES and flow.name is not None:
         return option(flow, flow.name, flow.scheme)
     label = flow.names[0] if flow.names else flow.address
@@ -85,6 +72,4 @@ def option(flow: Flow, host: str, scheme: str | None = None) -> str:
     by_port = BY_PORT.get((flow.transport, flow.port), flow.transport)
     if (scheme is None or scheme == by_port) and (by_port in BYTES or flow.transport == "tcp"):
         return f"--allow {host}:{flow.port}"
-    scheme = scheme or flow.transport
-    assert TRANSPORTS[scheme] == flow.transport
-    return f"--allow {scheme}://{host}:{flow.port}"
+    return f"--allow {scheme or flow.transport}://{host}:{flow.port}"

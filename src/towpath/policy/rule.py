@@ -43,6 +43,26 @@ class Rule(NamedTuple):
             return f"{self.where} {self.text}"
         return f"{self.action} {self.text} ({self.where})"
 
+    @property
+    def scope(self) -> str:
+        """What it is for, its host left out: "tls port 443 and quic port 443", "every tcp port"."""
+        if self.schemes is None and self.port is None:
+            if self.action == "deny":
+                return "everything"
+            return "tls and quic port 443, http port 80, every other tcp port"
+        slots_here = [(transport, port) for transport, port in slots(self) if scheme_at(self, transport, port)]
+        words = []
+        for transport, port in slots_here:
+            scheme = scheme_at(self, transport, port)
+            words.append(f"{scheme} port {port}" if port else scheme if scheme == "icmp" else f"every {scheme} port")
+        return " and ".join(words)
+
+    @property
+    def meaning(self) -> str:
+        """The rule in words, without its action."""
+        hosts = {ANY: "any host", SUFFIX: f"every name below {self.host.name}"}
+        return f"{self.scope}, {hosts.get(self.host.kind, self.host.text)}"
+
 
 def scheme_at(rule: Rule, transport: str, port: int) -> str:
     """What the rule is about at a port: "tls", "http", "quic" (the bytes must be so), the transport itself, or ""."""
@@ -80,7 +100,7 @@ def readable_slots(rule: Rule) -> list[tuple[str, int]]:
 
 
 def parse_rule(text: str, action: str, where: str) -> Rule:
-    """Reads one rule; `action` is "allow" or "deny". Raises `ConfigInvalid` with the column and what to write instead."""
+    """Reads one rule; `action` is "allow" or "deny". Raises `ConfigInvalid`: column, and what to write."""
     return _Parser(text, action, where).rule()
 
 
@@ -110,13 +130,17 @@ class _Parser:
         if "@" in text:
             self.fail(text.index("@"), "a rule has no user name", "leave out what stands before the @")
         host, port = self.host_and_port(start)
-        if port is not None and schemes == {"icmp"}:
+        if port is not None and schemes is not None and "icmp" in schemes:
             self.fail(text.rindex(":"), "icmp has no ports", f"icmp://{bracketed(host.text)}")
         return Rule(self.action, schemes, host, port, text, self.where)
 
     def scheme(self, word: str, start: int) -> str:
-        if word.lower() in SCHEMES:
-            return word.lower()
+        scheme = word.lower()
+        if scheme not in SCHEMES:
+            self.fail_scheme(word, start)
+        return scheme
+
+    def fail_scheme(self, word: str, start: int) -> NoReturn:
         meant = _FOREIGN_SCHEMES.get(word.lower())
         host = self.text[start:].split("/")[0] or "HOST"
         hint = None

@@ -148,8 +148,6 @@ class RequestReader:
                 self._line = line[:-2]
             self._raw += line
             return
-        if not self._raw:
-            raise PeerViolation("http-empty-line", "before a request")
         head, self._state, self._left = _head(self._line, self._fields, bytes(self._raw + line))
         self._upgrading = head.upgrade is not None
         self._raw.clear()
@@ -179,11 +177,11 @@ def _take_line(buffer: bytearray, limit: int, *, first: bool) -> bytes | None:
     """One line with its CR LF, checked as far as it is there."""
     end = buffer.find(b"\n", 0, limit)
     text = buffer[:end] if end >= 0 else buffer[:limit]
+    if first and looks_like(bytes(text)) is False:
+        raise PeerViolation("http-not-a-request", repr(bytes(text[:16])))
     bare = text.find(b"\r", 0, -1)
     if bare >= 0 or (end >= 0 and not text.endswith(b"\r")):
         raise PeerViolation("http-line-end", "CR or LF alone")
-    if first and looks_like(bytes(text)) is False:
-        raise PeerViolation("http-not-a-request", repr(bytes(text[:16])))
     if end < 0:
         if len(buffer) >= limit:
             raise PeerViolation("http-too-long", f"no end of line within {limit} bytes")
