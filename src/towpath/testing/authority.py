@@ -36,6 +36,8 @@ class Authority:
         """A server's context with a certificate for `names` (host names and addresses), flawed as the service asks."""
         import ssl
 
+        from towpath.testing.streams import AskedTls
+
         flaw = service.certificate
         issuer = self._stranger if flaw == "untrusted" else self._authority
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -46,5 +48,7 @@ class Authority:
         )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)
+        context.sslobject_class = AskedTls
+        context.sni_callback = AskedTls.remember
         context.set_alpn_protocols(["http/1.1"])
         return context

@@ -115,7 +115,9 @@ def _filtered(host: LabHost, rules: str) -> Iterator[None]:
 def _rules(kind: str, port: int | None, percent: float) -> str:
     match = "" if port is None else f"meta l4proto {{ tcp, udp }} th dport {port} "
     if kind == "loss":
-        lost = f"numgen random mod 10000 < {round(percent * 100)} drop"
+        if not 0 < percent <= 100:
+            raise Misuse(f"a loss of {percent:g} percent is none")
+        lost = "drop" if percent == 100 else f"numgen random mod 10000 < {max(1, int(percent * 100))} drop"
         return "".join(
             f"chain {hook} {{ type filter hook {hook} priority -300; {lost}; }}\n" for hook in ("input", "output")
         )

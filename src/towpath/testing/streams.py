@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from towpath.testing.records import Record
 
-__all__ = ["Seen", "Stream", "TlsStream", "Trouble"]
+__all__ = ["AskedTls", "Seen", "Stream", "TlsStream", "Trouble"]
 
 _CHUNK = 1 << 16
 _TICK = 0.02
@@ -97,6 +97,18 @@ class Stream:
         self._connection.close()
 
 
+class AskedTls(ssl.SSLObject):
+    """A server's side of TLS that remembers the name it was asked for."""
+
+    asked: str | None = None
+
+    @staticmethod
+    def remember(connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+        """A callback for `ssl.SSLContext.sni_callback`."""
+        if isinstance(connection, AskedTls):
+            connection.asked = name
+
+
 class TlsStream(Stream):
     """The same over TLS; `handshake` comes first."""
 
@@ -112,7 +124,10 @@ class TlsStream(Stream):
         """Raises `ssl.SSLError` or `ConnectionError` when it fails; the client's alert or ours has been sent then."""
         while True:
             try:
-                self._tls.do_handshake()
+                try:
+                    self._tls.do_handshake()
+                finally:
+                    self.seen.sni = getattr(self._tls, "asked", None)
             except ssl.SSLWantReadError:
                 await self._flush()
                 if not await self._fill():
