@@ -29,7 +29,7 @@ sys.exit(main())
 
 @dataclass(frozen=True)
 class Rootless:
-    """`python` and `towpath` are paths that the user can execute; `site` is on their module path, `home` is writable."""
+    """`python` and `towpath` can be executed; `site` is on their module path, `home` is the user's."""
 
     python: str
     towpath: str
@@ -128,7 +128,7 @@ def _applies(requirement: str) -> bool:
 
 def _check(user: Rootless) -> None:
     """Sees that the user is ordinary: a proof by a privileged one would prove nothing."""
-    version = user.run([user.python, "-c", "import sys; print(sys.version_info[:2] == " f"{sys.version_info[:2]!r})"])
+    version = user.run([user.python, "-c", f"import sys; print(sys.version_info[:2] == {sys.version_info[:2]!r})"])
     assert version.stdout == "True\n", f"{_PYTHON} cannot load this environment's compiled modules"
     status = user.run(["grep", "-E", "^(Uid|Cap(Inh|Prm|Eff|Amb))", "/proc/self/status"]).stdout
     fields = {line.split(":")[0]: line.split(":")[1].split() for line in status.splitlines()}

@@ -8,7 +8,9 @@ from typing import NoReturn
 
 from towpath import __version__
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "lab": "run a little internet of hosts, and commands on them",
+}
 """Subcommand to one line of help. The module `towpath.cli.NAME` has `add(parser)`, which sets the default `call`."""
 
 

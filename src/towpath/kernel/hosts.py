@@ -96,7 +96,7 @@ class Hosts(Protocol):
     def start(self, nodes: Sequence[Node], serve: Serve, seconds: float) -> World:
         """Makes a world of `nodes`, of which the first is the root, and returns when each node is ready.
 
-        Raises `TimedOut` after `seconds`, and whatever a node failed with.
+        Raises `TimedOut` after `seconds`, and `HostFault` with the words of a node that failed.
         """
 
     def enter(self, handle: int, *, administrator: bool) -> None:

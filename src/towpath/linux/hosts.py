@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
-import pickle
 import signal
 import socket
 import time
@@ -80,9 +80,10 @@ class LinuxWorld:
                 raise TimedOut(f"starting {', '.join(sorted(awaited))}", seconds) from None
             if not data:
                 raise HostFault("start the hosts", errno.ECHILD, "their first process ended without a word")
-            name, fault = pickle.loads(data)
+            name, fault = json.loads(data)
             if fault is not None:
-                raise fault
+                code, words, hint = fault
+                raise HostFault(f"start {name}", code, words, hint)
             if descriptors:
                 self._handles[name] = descriptors[0]
             else:

@@ -8,15 +8,18 @@ process. Nothing is written to a file system that outlives them.
 
 from __future__ import annotations
 
+import errno
 import gc
+import json
 import os
-import pickle
 import select
 import signal
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NoReturn
 
+from towpath.errors import TowpathError
 from towpath.kernel.hosts import Card, Node, Serve
 from towpath.linux import libc
 from towpath.linux.entering import drop_rights
@@ -70,12 +73,11 @@ class Keeper:
             os._exit(0)
 
     def _say(self, name: str, error: BaseException | None = None, handle: int | None = None) -> None:
-        try:
-            data = pickle.dumps((name, error))
-            pickle.loads(data)
-        except Exception:
-            data = pickle.dumps((name, RuntimeError(f"{name}: {type(error).__name__}: {error}")))
-        socket.send_fds(self._tell, [data], [] if handle is None else [handle])
+        """Tells the owner that a node is ready, what it failed with, or by which descriptor it is entered."""
+        fault = None
+        if error is not None:
+            fault = [getattr(error, "errno", None) or errno.EIO, _words(error), getattr(error, "hint", None)]
+        socket.send_fds(self._tell, [json.dumps([name, fault]).encode()], [] if handle is None else [handle])
 
     def _settle(self) -> None:
         user, group = self._ids
@@ -98,21 +100,21 @@ class Keeper:
         moved, tell_moved = os.pipe()
         spaces = {self._nodes[0].name: os.open("/proc/self/ns/net", os.O_RDONLY)}
         relays = [(node.name, card) for node in self._nodes for card in node.cards if card.delay is not None]
-        members = [
-            *((node.name, _Member(self, node)) for node in self._nodes[1:]),
-            *((f"{name}/{card.device}", _RelayMember(self, card)) for name, card in relays),
-        ]
+        members: dict[str, Callable[[int, int], NoReturn]] = {
+            **{node.name: partial(self._live, node) for node in self._nodes[1:]},
+            **{f"{name}/{card.device}": partial(self._relay, card) for name, card in relays},
+        }
         starts: list[int] = []
-        for name, member in members:
+        for name, member in members.items():
             wait, start = os.pipe()
             child = os.fork()
             if child == 0:
-                member.run(tell_moved, wait)
+                member(tell_moved, wait)
             os.close(wait)
             starts.append(start)
             os.read(moved, 1)
             spaces[name] = os.open(f"/proc/{child}/ns/net", os.O_RDONLY)
-            if isinstance(member, _Member):
+            if name in self._channels:
                 handle = os.pidfd_open(child)
                 self._say(name, handle=handle)
                 os.close(handle)
@@ -126,62 +128,51 @@ class Keeper:
                         relay = spaces[f"{node.name}/{card.device}"]
                         add_veth(netlink, card.device, here, _NEAR, relay)
                         add_veth(netlink, _FAR, relay, card.port, there)
-            configure(netlink, self._nodes[0], self.cards_at(self._nodes[0].name))
+            configure(netlink, self._nodes[0], self._cards_at(self._nodes[0].name))
         for start in starts:
             os.write(start, b"g")
             os.close(start)
 
-    def cards_at(self, router: str) -> list[Card]:
+    def _cards_at(self, router: str) -> list[Card]:
         return [card for node in self._nodes for card in node.cards if card.upstream == router]
 
-
-class _Member:
-    """One node's process."""
-
-    def __init__(self, keeper: Keeper, node: Node) -> None:
-        self._keeper = keeper
-        self._node = node
-
-    def run(self, tell_moved: int, wait: int) -> NoReturn:
-        keeper, node = self._keeper, self._node
-        channel = keeper._channels[node.name]
+    def _live(self, node: Node, tell_moved: int, wait: int) -> NoReturn:
+        """The life of one node's process."""
+        channel = self._channels[node.name]
         try:
             libc.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWNS)
-            prepare(node, keeper._ids[1])
+            prepare(node, self._ids[1])
             os.write(tell_moved, b"m")
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if node.files:
                 _lay_over(node.files)
             os.read(wait, 1)
-            _close_all_but({2, keeper._tell.fileno(), channel.fileno()})
+            _close_all_but({2, self._tell.fileno(), channel.fileno()})
             with NetlinkSocket(NETLINK_ROUTE) as netlink:
-                configure(netlink, node, keeper.cards_at(node.name))
+                configure(netlink, node, self._cards_at(node.name))
             drop_rights()
-            keeper._serve(node.name, channel, lambda: keeper._say(node.name))
+            self._serve(node.name, channel, lambda: self._say(node.name))
         except BaseException as error:
-            keeper._say(node.name, error)
+            self._say(node.name, error)
         finally:
             os._exit(0)
 
-
-class _RelayMember:
-    """The process that delays the frames of one card."""
-
-    def __init__(self, keeper: Keeper, card: Card) -> None:
-        self._keeper = keeper
-        self._card = card
-
-    def run(self, tell_moved: int, wait: int) -> NoReturn:
+    def _relay(self, card: Card, tell_moved: int, wait: int) -> NoReturn:
+        """The life of the process that delays the frames of one card."""
         try:
             libc.unshare(libc.CLONE_NEWNET)
             os.write(tell_moved, b"m")
             os.read(wait, 1)
-            _close_all_but({2, self._keeper._tell.fileno()})
-            relay_frames(_NEAR, _FAR, self._card.delay or 0.0)
+            _close_all_but({2, self._tell.fileno()})
+            relay_frames(_NEAR, _FAR, card.delay or 0.0)
         except BaseException as error:
-            self._keeper._say(self._card.device, error)
+            self._say(card.device, error)
         finally:
             os._exit(0)
+
+
+def _words(error: BaseException) -> str:
+    return str(error) if isinstance(error, TowpathError | OSError) else f"{type(error).__name__}: {error}"
 
 
 def _write(path: str, value: str) -> None:

@@ -1,10 +1,10 @@
 """For our tests and our users': the Lab, a little internet of hosts in network namespaces.
 
-    from towpath.testing import Https, LabPlan
+from towpath.testing import Https, LabPlan
 
-    plan = LabPlan().host("client").host("news", serves=[Https(names=("news.test",))])
-    with plan.start() as lab:
-        print(lab["client"].run(["curl", "https://news.test/"]).stdout)
+plan = LabPlan().host("client").host("news", serves=[Https(names=("news.test",))])
+with plan.start() as lab:
+    print(lab["client"].run(["curl", "https://news.test/"]).stdout)
 """
 
 from __future__ import annotations

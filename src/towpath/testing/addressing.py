@@ -15,7 +15,7 @@ from ipaddress import (
 
 from towpath.errors import ConfigInvalid
 from towpath.kernel.hosts import Bridge, Card, Node, Route
-from towpath.testing.plan import INTERNET, Dns, Host, LabPlan, NameRecord
+from towpath.testing.plan import INTERNET, Dns, Host, LabPlan, NameRecord, Router, Switch
 
 __all__ = ["Layout", "lay_out"]
 
@@ -27,7 +27,7 @@ _NAME_LIMIT = 32
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`nodes` begin with the root router. `records` are all the Lab's names; `resolvers` its name servers' addresses."""
+    """`nodes` begin with the root router; `records` are all names, `resolvers` the name servers' addresses."""
 
     nodes: tuple[Node, ...]
     records: tuple[NameRecord, ...]
@@ -73,7 +73,8 @@ def lay_out(plan: LabPlan) -> Layout:
 
 def _check_names(plan: LabPlan) -> None:
     seen = {INTERNET}
-    for node in (*plan.routers, *plan.switches, *plan.hosts):
+    nodes: list[Router | Switch | Host] = [*plan.routers, *plan.switches, *plan.hosts]
+    for node in nodes:
         if not node.name.replace("-", "").replace("_", "").isalnum() or len(node.name) > _NAME_LIMIT:
             raise ConfigInvalid(plan.name, f"{node.name!r} is no name for a host: letters, digits, - and _")
         if node.name in seen:
@@ -102,8 +103,7 @@ class _Builder:
 
     def place_routers(self) -> None:
         """Parents before children, whatever the order in the plan."""
-        waiting = [*self._plan.routers, *self._plan.switches]
-        routers = {router.name for router in self._plan.routers}
+        waiting: list[Router | Switch] = [*self._plan.routers, *self._plan.switches]
         while waiting:
             placed = [node for node in waiting if node.on in self._segments]
             if not placed:
@@ -112,7 +112,7 @@ class _Builder:
                 ipv4, ipv6 = node.ipv4 or next(self._spare4), node.ipv6 or next(self._spare6)
                 if self._segments[node.on].bridge is not None:
                     raise ConfigInvalid(self._plan.name, f"{node.name!r} is on {node.on!r}: put it on a router instead")
-                if node.name in routers:
+                if isinstance(node, Router):
                     self._place_router(node.name, node.on, ipv4, ipv6)
                 else:
                     self._place_switch(node.name, node.on, ipv4, ipv6)
@@ -155,7 +155,9 @@ class _Builder:
                 self._reserve(self._segments[where], host)
         for host in self._plan.hosts:
             cards = tuple(
-                self._card(host.name, number, where, host.delay, *((host.ipv4, host.ipv6) if number == 0 else (None,) * 2))
+                self._card(
+                    host.name, number, where, host.delay, *((host.ipv4, host.ipv6) if number == 0 else (None,) * 2)
+                )
                 for number, where in enumerate(host.on)
             )
             self._nodes[host.name] = Node(host.name, cards=cards)

@@ -40,7 +40,7 @@ class Authority:
 
         flaw = service.certificate
         issuer = self._stranger if flaw == "untrusted" else self._authority
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         certificate = issuer.issue_cert(
             *(("wrong.invalid",) if flaw == "wrong-name" else names),
             not_before=now - datetime.timedelta(days=30),

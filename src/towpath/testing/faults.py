@@ -17,10 +17,9 @@ is ``link-down`` entered and left again.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from towpath.errors import HostFault, Misuse
@@ -29,9 +28,10 @@ from towpath.kernel import current
 if TYPE_CHECKING:
     from towpath.testing.lab_host import LabHost
 
-__all__ = ["Fault", "applied"]
+__all__ = ["Fault", "apply"]
 
 Fault = Literal["silent", "reset", "slow", "refuse", "black-hole", "loss", "rate", "link-down"]
+Mend = Callable[[], None]
 
 _numbers = itertools.count()
 _AMOUNTS = {"slow": "bytes_per_second", "loss": "percent", "rate": "rate"}
@@ -39,77 +39,66 @@ _OF_SERVICES = ("silent", "reset", "slow")
 _OF_HOSTS = ("loss", "rate", "link-down")
 
 
-@contextlib.contextmanager
-def applied(host: LabHost, kind: Fault, port: int | None, amount: Mapping[str, float | str]) -> Iterator[None]:
-    """The fault while the block runs. Raises `Misuse` for an amount that the kind has not, or lacks."""
+def apply(host: LabHost, kind: Fault, port: int | None, amount: Mapping[str, float | str]) -> Mend:
+    """Breaks it, and gives what mends it. Raises `Misuse` for an amount that the kind has not, or lacks."""
     wanted = _AMOUNTS.get(kind)
     if set(amount) != ({wanted} if wanted else set()):
         raise Misuse(f"the fault {kind!r} takes {wanted or 'no amount'}, not {', '.join(amount) or 'nothing'}")
     if port is not None and kind in _OF_HOSTS:
         raise Misuse(f"the fault {kind!r} is of a whole host, not of a port")
     if kind in _OF_SERVICES:
-        with _trouble(host, kind, port, amount.get("bytes_per_second")):
-            yield
-    elif kind == "link-down":
-        with _pulled(host):
-            yield
-    elif kind == "rate":
-        with _narrow(host, str(amount["rate"])):
-            yield
-    else:
-        with _filtered(host, _rules(kind, port, float(amount.get("percent", 0)))):
-            yield
+        return _trouble(host, kind, port, amount.get("bytes_per_second"))
+    if kind == "link-down":
+        return _pull(host)
+    if kind == "rate":
+        return _narrow(host, str(amount["rate"]))
+    return _filter(host, _rules(kind, port, float(amount.get("percent", 0))))
 
 
-@contextlib.contextmanager
-def _trouble(host: LabHost, kind: str, port: int | None, rate: float | str | None) -> Iterator[None]:
+def _trouble(host: LabHost, kind: str, port: int | None, rate: float | str | None) -> Mend:
     served = [service.port for service in host.lab.services(host.name) if service.port]
     if port is not None and port not in served:
         raise Misuse(f"{host.name} serves nothing of its own on port {port}")
     number = None if rate is None else int(rate)
+    if number is not None and number < 1:
+        raise Misuse(f"{rate} bytes a second are none")
     host.lab.ask(host.name, {"ask": "trouble", "port": port, "kind": kind, "bytes_per_second": number})
-    try:
-        yield
-    finally:
-        host.lab.ask(host.name, {"ask": "trouble", "port": port, "kind": None, "bytes_per_second": None})
+    mended = {"ask": "trouble", "port": port, "kind": None, "bytes_per_second": None}
+
+    def mend() -> None:
+        host.lab.ask(host.name, mended)
+
+    return mend
 
 
-@contextlib.contextmanager
-def _pulled(host: LabHost) -> Iterator[None]:
-    cards = host.lab.layout.cards(host.name)
-    for card in cards:
-        host.lab.world.set_card(host.name, card.device, up=False)
-    try:
-        yield
-    finally:
-        for card in cards:
-            host.lab.world.set_card(host.name, card.device, up=True)
+def _pull(host: LabHost) -> Mend:
+    def set_all(up: bool) -> None:
+        for card in host.lab.layout.cards(host.name):
+            host.lab.world.set_card(host.name, card.device, up=up)
+
+    set_all(False)
+    return lambda: set_all(True)
 
 
-@contextlib.contextmanager
-def _narrow(host: LabHost, rate: str) -> Iterator[None]:
+def _narrow(host: LabHost, rate: str) -> Mend:
     ends = [
         end
         for card in host.lab.layout.cards(host.name)
         for end in ((host.name, card.device), (card.upstream, card.port))
     ]
-    for node, device in ends:
-        _administer(host, node, f"tc qdisc replace dev {device} root tbf rate {rate} burst 32k latency 100ms".split())
-    try:
-        yield
-    finally:
+
+    def on_all(change: str) -> None:
         for node, device in ends:
-            _administer(host, node, f"tc qdisc del dev {device} root".split())
+            _administer(host, node, change.format(device).split())
+
+    on_all(f"tc qdisc replace dev {{}} root tbf rate {rate} burst 32k latency 100ms")
+    return lambda: on_all("tc qdisc del dev {} root")
 
 
-@contextlib.contextmanager
-def _filtered(host: LabHost, rules: str) -> Iterator[None]:
-    table = f"inet fault{next(_numbers)}"
-    _administer(host, host.name, ["nft", "-f", "-"], f"table {table} {{\n{rules}}}\n")
-    try:
-        yield
-    finally:
-        _administer(host, host.name, ["nft", "delete", "table", *table.split()])
+def _filter(host: LabHost, rules: str) -> Mend:
+    table = f"fault{next(_numbers)}"
+    _administer(host, host.name, ["nft", "-f", "-"], f"table inet {table} {{\n{rules}}}\n")
+    return lambda: _administer(host, host.name, ["nft", "delete", "table", "inet", table])
 
 
 def _rules(kind: str, port: int | None, percent: float) -> str:

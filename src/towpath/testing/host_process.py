@@ -24,6 +24,7 @@ __all__ = ["HostProcess"]
 _BACKLOG = 1024
 _QUIET_ROUNDS = 4
 _COMMAND_PATIENCE = 20.0
+_COMMAND_POLL = 0.005
 
 
 class HostProcess:
@@ -33,7 +34,9 @@ class HostProcess:
     null, "kind": "reset" | "silent" | "slow" | null, "bytes_per_second": N}``.
     """
 
-    def __init__(self, host: Host, zone: Zone, contexts: Mapping[int, ssl.SSLContext], environment: dict[str, str]) -> None:
+    def __init__(
+        self, host: Host, zone: Zone, contexts: Mapping[int, ssl.SSLContext], environment: dict[str, str]
+    ) -> None:
         self._host = host
         self._zone = zone
         self._contexts = contexts
@@ -169,29 +172,35 @@ class HostProcess:
                 continue
 
     async def _command(self, service: Command) -> None:
+        program = self._launch(service)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _COMMAND_PATIENCE
+        while service.port and not await _listens(service.port):
+            if program.poll() is not None:
+                reason = f"ended with {program.returncode} before it listened on {service.port}"
+                raise CommandUnusable(service.command[0], 126, reason)
+            if loop.time() > deadline:
+                raise CommandUnusable(service.command[0], 126, f"does not listen on {service.port}")
+            await asyncio.sleep(_COMMAND_POLL)
+
+    def _launch(self, service: Command) -> subprocess.Popen[bytes]:
         try:
-            program = subprocess.Popen(
+            return subprocess.Popen(
                 service.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=self._environment
             )
         except FileNotFoundError:
             raise CommandUnusable(service.command[0], 127, f"not found, wanted by host {self._host.name}") from None
         except OSError as error:
             raise CommandUnusable(service.command[0], 126, str(error.strerror)) from None
-        deadline = asyncio.get_running_loop().time() + _COMMAND_PATIENCE
-        while service.port:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", service.port)
-            except ConnectionRefusedError:
-                if program.poll() is not None:
-                    raise CommandUnusable(
-                        service.command[0], 126, f"ended with {program.returncode} before it listened on {service.port}"
-                    ) from None
-                if asyncio.get_running_loop().time() > deadline:
-                    raise CommandUnusable(service.command[0], 126, f"does not listen on {service.port}") from None
-                await asyncio.sleep(0.005)
-            else:
-                writer.close()
-                return
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
 
 
 def _bound(kind: socket.SocketKind, service: Service) -> socket.socket:

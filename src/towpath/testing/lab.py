@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -17,7 +16,7 @@ from towpath.kernel.hosts import World
 from towpath.testing.addressing import lay_out
 from towpath.testing.authority import Authority
 from towpath.testing.dns_server import Zone
-from towpath.testing.faults import applied
+from towpath.testing.faults import apply
 from towpath.testing.host_process import HostProcess
 from towpath.testing.lab_host import LabHost
 from towpath.testing.plan import Https, LabPlan, Service
@@ -42,7 +41,6 @@ class Lab:
         self.layout = lay_out(plan)
         self.plan = self.layout.plan
         self._world: World | None = None
-        self._open = contextlib.ExitStack()
         self._authority: Authority | None = None
         self._hosts: dict[str, LabHost] = {}
 
@@ -83,9 +81,9 @@ class Lab:
             self._hosts = {host.name: LabHost(self, host.name) for host in self.plan.hosts}
             for host in self.plan.hosts:
                 if host.rate is not None:
-                    self._open.enter_context(applied(self[host.name], "rate", None, {"rate": host.rate}))
+                    apply(self[host.name], "rate", None, {"rate": host.rate})
                 if host.loss:
-                    self._open.enter_context(applied(self[host.name], "loss", None, {"percent": host.loss}))
+                    apply(self[host.name], "loss", None, {"percent": host.loss})
         except BaseException:
             self.close()
             raise
@@ -95,15 +93,20 @@ class Lab:
         zone = Zone(self.layout.records)
         processes = {}
         for host in self.plan.hosts:
-            names = {record.name for record in self.layout.records if record.name in host.names}
             contexts = {}
             for service in host.serves:
                 if isinstance(service, Https) and self._authority is not None:
                     card = self.layout.cards(host.name)[0]
-                    known = (*sorted({*names, *service.names}), str(card.address4.ip), str(card.address6.ip))
-                    contexts[service.port] = self._authority.context(service, known)
+                    names = self._with_aliases({*host.names, *service.names})
+                    contexts[service.port] = self._authority.context(
+                        service, (*names, str(card.address4.ip), str(card.address6.ip))
+                    )
             processes[host.name] = HostProcess(host, zone, contexts, self.environment(None))
         return processes
+
+    def _with_aliases(self, names: set[str]) -> list[str]:
+        aliases = {record.name for record in self.layout.records if record.type == "CNAME" and record.value in names}
+        return sorted(names | aliases)
 
     def _resolver_file(self) -> bytes:
         servers = "".join(f"nameserver {address}\n" for address in self.layout.resolvers[:3])
@@ -124,7 +127,6 @@ class Lab:
     def close(self) -> None:
         """Ends every process of the Lab, and with them all the rest; safe to call twice."""
         world, self._world = self._world, None
-        self._open.pop_all()  # what was broken dies with the Lab
         if world is not None:
             world.close()
 

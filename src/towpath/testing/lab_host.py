@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from towpath.errors import HostFault, Misuse
 from towpath.kernel import current
-from towpath.testing.faults import Fault, applied
+from towpath.testing.faults import Fault, apply
 from towpath.testing.records import Record
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ class LabHost:
     def __repr__(self) -> str:
         return f"<LabHost {self.name} {self.address4} {self.address6}>"
 
-    def run(self, command: Sequence[str], *, administrator: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: Sequence[str], *, administrator: bool = False, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
         """subprocess.run on the host, with the output captured as text unless `options` say otherwise."""
         timeout = options.pop("timeout", None)
         check = options.pop("check", False)
@@ -127,8 +129,11 @@ class LabHost:
     @contextlib.contextmanager
     def fault(self, kind: Fault, *, port: int | None = None, **amount: float | str) -> Iterator[None]:
         """Breaks the host, or one port of it, for the time of the `with` block. See `towpath.testing.faults`."""
-        with applied(self, kind, port, amount):
+        mend = apply(self, kind, port, amount)
+        try:
             yield
+        finally:
+            mend()
 
     @property
     def log(self) -> list[Record]:

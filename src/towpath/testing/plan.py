@@ -27,6 +27,7 @@ __all__ = [
     "Https",
     "LabPlan",
     "NameRecord",
+    "RecordType",
     "Router",
     "Service",
     "Switch",
@@ -37,6 +38,7 @@ __all__ = [
 INTERNET = "internet"
 """The name of the router at the root of every Lab."""
 
+RecordType = Literal["A", "AAAA", "CNAME", "HTTPS"]
 Certificate = Literal["good", "expired", "wrong-name", "untrusted"]
 
 
@@ -170,7 +172,7 @@ class NameRecord:
     """
 
     name: str
-    type: Literal["A", "AAAA", "CNAME", "HTTPS"]
+    type: RecordType
     value: str
     ttl: int = 60
 
@@ -229,9 +231,7 @@ class LabPlan:
         switch = Switch(name=name, on=on, ipv4=_network4(ipv4), ipv6=_network6(ipv6))
         return replace(self, switches=(*self.switches, switch))
 
-    def record(
-        self, name: str, type: Literal["A", "AAAA", "CNAME", "HTTPS"], value: str, *, ttl: int = 60
-    ) -> LabPlan:
+    def record(self, name: str, type: RecordType, value: str, *, ttl: int = 60) -> LabPlan:
         """The plan with one more `NameRecord`."""
         record = NameRecord(name=name.rstrip(".").lower(), type=type, value=value, ttl=ttl)
         return replace(self, records=(*self.records, record))

@@ -112,9 +112,7 @@ class AskedTls(ssl.SSLObject):
 class TlsStream(Stream):
     """The same over TLS; `handshake` comes first."""
 
-    def __init__(
-        self, connection: socket.socket, seen: Seen, trouble: Trouble, context: ssl.SSLContext
-    ) -> None:
+    def __init__(self, connection: socket.socket, seen: Seen, trouble: Trouble, context: ssl.SSLContext) -> None:
         super().__init__(connection, seen, trouble)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
