@@ -15,6 +15,7 @@ from towpath.errors import HostFault
 from towpath.linux import libc
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
+_MNT_DETACH = 2
 _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
 _ATTR_RDONLY, _ATTR_NOSUID = 1, 2
@@ -145,4 +146,4 @@ def cover_file(path: str, content: bytes, covered: list[str]) -> None:
         os.chmod("/tmp/file", 0o644)
         libc.mount("/tmp/file", target, None, _MS_BIND)
     finally:
-        libc.umount("/tmp")
+        libc.unmount("/tmp", _MNT_DETACH)
