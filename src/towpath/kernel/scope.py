@@ -58,7 +58,6 @@ class Attachments(NamedTuple):
     raw_icmp: dict[int, socket.socket]
     local: dict[tuple[int, int], socket.socket]
     diagnosis: int
-    table: int
 
 
 class CommandExit(NamedTuple):

@@ -50,11 +50,14 @@ class OwnerFinder:
             return False
 
     def find(self, protocol: int, source: bytes, source_port: int, address: bytes, port: int) -> Owner | None:
-        """The owner of a local socket with these addresses (packed)."""
+        """The owner of a local socket with these addresses (packed); a ping's `source_port` is its identifier."""
         if self._processes is None:
             return None
         try:
-            inode = self._inode(protocol, source, source_port, address, port)
+            if protocol == socket.IPPROTO_ICMP:
+                inode = self._echo_inode(source_port, "icmp" if len(source) == 4 else "icmp6")
+            else:
+                inode = self._inode(protocol, source, source_port, address, port)
             pid = self._holder(inode) if inode else None
             return None if pid is None else self._describe(pid)
         except OSError:
@@ -74,6 +77,15 @@ class OwnerFinder:
             answer = self._socket.recv(4096)
             if len(answer) >= 16 + _LENGTH and struct.unpack_from("=H", answer, 4)[0] == _BY_FAMILY:
                 return int(struct.unpack_from("=I", answer, 16 + 68)[0])
+        return 0
+
+    def _echo_inode(self, identifier: int, table: str) -> int:
+        """sock_diag does not list datagram ICMP sockets; the namespace's own table does (proc_pid_net(5))."""
+        with open(f"{self._processes}/1/net/{table}", encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                fields = line.split()
+                if len(fields) > 9 and fields[1].endswith(f":{identifier:04X}"):
+                    return int(fields[9])
         return 0
 
     def _holder(self, inode: int) -> str | None:

@@ -184,7 +184,7 @@ def _attachments(names: list[tuple[str, int, int]], descriptors: list[int]) -> A
     local = {}
     numbers = {}
     for (name, version, port), descriptor in zip(names, descriptors, strict=True):
-        if name in ("queue", "diagnosis", "table"):
+        if name in ("queue", "diagnosis"):
             numbers[name] = descriptor
         elif name == "local":
             local[version, port] = socket.socket(fileno=descriptor)
@@ -194,6 +194,5 @@ def _attachments(names: list[tuple[str, int, int]], descriptors: list[int]) -> A
         queue=PacketQueue(QUEUE_NUMBER, numbers["queue"]),
         local=local,
         diagnosis=numbers["diagnosis"],
-        table=numbers["table"],
         **groups,
     )

@@ -103,9 +103,8 @@ def _make_network(plan: ScopePlan, gid: int) -> Held:
     for path, value in plan.settings.items():
         _write("/proc/sys/" + path, value)
     _write("/proc/sys/net/ipv4/ping_group_range", f"{gid} {gid}")
-    table = make_table(_TABLE, list(plan.table))
-    held: Held = [(("table", 0, 0), table.socket.detach())]
-    held.append((("queue", 0, 0), PacketQueue(_QUEUE).socket.detach()))
+    make_table(_TABLE, list(plan.table))
+    held: Held = [(("queue", 0, 0), PacketQueue(_QUEUE).socket.detach())]
     held.append((("diagnosis", 0, 0), NetlinkSocket(NETLINK_SOCK_DIAG).socket.detach()))
     for version in versions:
         own = plan.address4 if version == 4 else plan.address6 or ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -11,13 +10,15 @@ from towpath.sandbox.flows import Flow
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from towpath.kernel.system import owners
     from towpath.policy.policy import Decision
 
 __all__ = ["LEVELS", "Ledger", "Row"]
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
-_PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+_PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "icmp": socket.IPPROTO_ICMP}
 _MOST_ROWS = 10000
 
 
@@ -51,15 +52,32 @@ class Ledger:
         self._level = LEVELS[level]
         self._records = records
         self._thorough = records is not None or table or self._level <= LEVELS["info"]
+        self._find: Callable[[], owners.OwnerFinder] | None = None
         self._owners: owners.OwnerFinder | None = None
+        self._processes = -1
         self._numbers = 0
         self._told: dict[tuple[str, str, str], int] = {}
         self.rows: dict[Row, _Sum] = {}
         self.allowed = self.refused_flows = self.failed = 0
         self.overruns = 0
 
-    def use_owners(self, finder: owners.OwnerFinder) -> None:
-        self._owners = finder
+    def use_owners(self, find: Callable[[], owners.OwnerFinder]) -> None:
+        """Takes what makes the finder of owners, for when the first is looked for."""
+        self._find = find
+
+    def use_processes(self, descriptor: int) -> None:
+        """Takes the run's /proc."""
+        self._processes = descriptor
+
+    def owners(self) -> owners.OwnerFinder:
+        """The finder of owners."""
+        if self._owners is None:
+            assert self._find is not None
+            self._owners = self._find()
+        if self._processes >= 0:
+            self._owners.use_processes(self._processes)
+            self._processes = -1
+        return self._owners
 
     def say(self, level: str, text: str) -> None:
         """One line for the person who started the run."""
@@ -81,10 +99,9 @@ class Ledger:
             self.say("warning", text)
 
     def _find_owner(self, flow: Flow) -> None:
-        if self._owners is not None and flow.owner is None and flow.direction == "out":
-            protocol = _PROTOCOLS.get(flow.transport)
-            if protocol is not None:
-                flow.owner = self._owners.find(protocol, flow.source, flow.source_port, flow.address, flow.port)
+        if flow.owner is None and flow.direction == "out":
+            ends = (flow.source, flow.source_port, flow.address, flow.port)
+            flow.owner = self.owners().find(_PROTOCOLS[flow.transport], *ends)
 
     def opened(self, flow: Flow, decision: Decision, names: tuple[str, ...]) -> None:
         """A flow has asked for its first packet. Its names are what DNS answers of this run said of its address."""
@@ -174,6 +191,8 @@ class Ledger:
     def _write(self, record: dict[str, object]) -> None:
         if self._records is None:
             return
+        import json
+
         try:
             self._records.write(json.dumps(record, ensure_ascii=False) + "\n")
         except OSError as error:
