@@ -67,7 +67,7 @@ def test_the_first_place_that_matches_decides_and_the_command_line_is_the_first(
         ("[rule]\nallow = []", "1:1", "rule is a list of tables", "[[rule]]"),
         ("rule = [1]", "1:1", "rule is a list of tables", "[[rule]]"),
         ("rule = [{allow = ['a..b']}]", "1:19", "no empty label", ""),
-        ('deny = ["""\nx"""]', "1:9", "a rule has no spaces", ""),
+        ('deny = ["""x\ny"""]', "1:9", "a rule has no spaces", ""),
         ("allow = [\n", "2:1", "this is not TOML", ""),
         ("allow == []", "1:8", "this is not TOML", ""),
         ("allow = []\nallow = []", "2:11", "this is not TOML", ""),
@@ -99,7 +99,7 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 3
 
 
-LITERALS = (
+LITERALS: tuple[str, ...] = (
     '"a"',
     "'b'",
     '"""c\n"d" """',

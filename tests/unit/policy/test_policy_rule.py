@@ -140,7 +140,7 @@ def test_what_a_rule_is_about_at_a_port(action: str, text: str, meant: list[str]
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_scheme_can_be_written(scheme: str) -> None:
-    assert parse_rule(f"{scheme}://*", "deny", "--deny").schemes == {scheme}
+    assert parse_rule(f"{scheme}://*", "deny", "--deny").schemes == frozenset((scheme,))
 
 
 @pytest.mark.parametrize(
