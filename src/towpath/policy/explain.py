@@ -90,7 +90,7 @@ def explain(policy: Policy, destination: str) -> Explanation:
             port = 443
             assumed.append("port 443, as none was given")
         scheme = BY_PORT.get(("tcp", port), "tcp")
-        assumed.append(f"{scheme}, as port {port} has it" if scheme != "tcp" else "tcp")
+        assumed.append(f"{scheme}, as port {port} has it")
     else:
         scheme = next(iter(asked.schemes))
         if port is None and scheme in DEFAULT_PORTS:

@@ -50,12 +50,17 @@ def embedded(value: int) -> tuple[int, ...]:
         return (low,)
     if value >> 80 == 0x0064_FF9B_0001:
         # Within this /48 the address lies around bits 64 to 71 (RFC 6052 section 2.2), or last where a /96 was carved.
-        return ((value >> 64 & 0xFFFF) << 16 | value >> 40 & 0xFFFF, low)
+        return _routable((value >> 64 & 0xFFFF) << 16 | value >> 40 & 0xFFFF, low)
     if value >> 112 == 0x2002:
         return (value >> 80 & 0xFFFFFFFF,)
     if value >> 96 == 0x2001_0000:
-        return (value >> 64 & 0xFFFFFFFF, ~low & 0xFFFFFFFF)
+        return _routable(value >> 64 & 0xFFFFFFFF, ~low & 0xFFFFFFFF)
     return ()
+
+
+def _routable(*values: int) -> tuple[int, ...]:
+    """Of several places where an address may lie, those that are not just empty."""
+    return tuple(value for value in values if value >> 24)
 
 
 def _kind(address: str, four: list[tuple[int, int, str]], six: list[tuple[int, int, str]]) -> str | None:
