@@ -27,14 +27,15 @@ _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 3, 4, 1
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_NODAD = 0x02
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
 _RT_TABLE_MAIN, _RT_TABLE_LOCAL = 254, 255
 _RTPROT_STATIC = 4
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
-_RTN_UNICAST, _RTN_LOCAL = 1, 2
+_RTN_UNICAST, _RTN_LOCAL, _RTN_UNREACHABLE = 1, 2, 7
 _IFF_UP = 1
 
 LOOPBACK_INDEX = 1
+_LAST_METRIC = 0xFFFFFFFE
 
 
 def packed(address: str) -> tuple[int, bytes]:
@@ -47,12 +48,18 @@ def _ifinfo(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
     return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, flags, change)
 
 
+def links(netlink: NetlinkSocket) -> dict[str, int]:
+    """The index of every link by its name."""
+    found = {}
+    for _, body in netlink.dump("list links", _RTM_GETLINK, _ifinfo()):
+        name = attrs(body, 16).get(_IFLA_IFNAME, b"").rstrip(b"\0").decode()
+        found[name] = int(struct.unpack_from("=i", body, 4)[0])
+    return found
+
+
 def link_index(netlink: NetlinkSocket, name: str) -> int:
     """The index of the link called `name`, 0 when there is none."""
-    for _, body in netlink.dump("list links", _RTM_GETLINK, _ifinfo()):
-        if attrs(body, 16).get(_IFLA_IFNAME) == text(name):
-            return int(struct.unpack_from("=i", body, 4)[0])
-    return 0
+    return links(netlink).get(name, 0)
 
 
 def set_link(netlink: NetlinkSocket, index: int, *, up: bool, mtu: int | None = None) -> None:
@@ -72,13 +79,12 @@ def set_master(netlink: NetlinkSocket, index: int, master: int) -> None:
     )
 
 
-def add_veth(netlink: NetlinkSocket, name: str, peer: str, peer_namespace: int) -> None:
-    """Makes a pair of links: `name` here, `peer` in the network namespace behind the descriptor `peer_namespace`."""
-    there = _ifinfo() + attr(_IFLA_IFNAME, text(peer)) + attr(_IFLA_NET_NS_FD, u32(peer_namespace))
-    info = nested(_IFLA_LINKINFO, attr(_INFO_KIND, b"veth"), nested(_INFO_DATA, attr(_VETH_PEER, there)))
-    netlink.request(
-        f"make link {name}", _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _ifinfo() + attr(_IFLA_IFNAME, text(name)) + info
-    )
+def add_veth(netlink: NetlinkSocket, name: str, namespace: int, peer: str, peer_namespace: int) -> None:
+    """Makes a pair of links, each in the network namespace behind its descriptor."""
+    here = attr(_IFLA_IFNAME, text(name)) + attr(_IFLA_NET_NS_FD, u32(namespace))
+    there = attr(_IFLA_IFNAME, text(peer)) + attr(_IFLA_NET_NS_FD, u32(peer_namespace))
+    info = nested(_IFLA_LINKINFO, attr(_INFO_KIND, b"veth"), nested(_INFO_DATA, attr(_VETH_PEER, _ifinfo() + there)))
+    netlink.request(f"make link {name}", _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _ifinfo() + here + info)
 
 
 def add_bridge(netlink: NetlinkSocket, name: str) -> None:
@@ -91,14 +97,17 @@ def add_bridge(netlink: NetlinkSocket, name: str) -> None:
     )
 
 
-def add_address(netlink: NetlinkSocket, index: int, address: str, prefix: int) -> None:
-    """Adds an address; IPv6 without duplicate address detection, so that it can be used at once."""
+def add_address(netlink: NetlinkSocket, index: int, address: str, prefix: int, *, replace: bool = False) -> None:
+    """Adds an address; IPv6 without duplicate address detection, so that it can be used at once.
+
+    One that is there already is an error unless it may be replaced.
+    """
     family, raw = packed(address)
     scope = _RT_SCOPE_UNIVERSE
     netlink.request(
         f"add address {address}/{prefix}",
         _RTM_NEWADDR,
-        NLM_F_CREATE | NLM_F_EXCL,
+        NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL),
         struct.pack("=BBBBI", family, prefix, 0, scope, index)
         + attr(_IFA_LOCAL, raw)
         + attr(_IFA_ADDRESS, raw)
@@ -114,6 +123,7 @@ def add_route(
     index: int | None = None,
     gateway: str | None = None,
     source: str | None = None,
+    metric: int | None = None,
     local: bool = False,
 ) -> None:
     """Adds or replaces a route; `local` makes every address of the prefix an address of this host (AnyIP)."""
@@ -139,4 +149,28 @@ def add_route(
         body += attr(_RTA_GATEWAY, packed(gateway)[1])
     if source is not None:
         body += attr(_RTA_PREFSRC, packed(source)[1])
+    if metric is not None:
+        body += attr(_RTA_PRIORITY, u32(metric))
     netlink.request(f"add route {destination}/{prefix}", _RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
+def add_unreachable(netlink: NetlinkSocket, family: int) -> None:
+    """Makes what no other route takes unreachable: senders are told so (EHOSTUNREACH) instead of left waiting."""
+    netlink.request(
+        "add unreachable default route",
+        _RTM_NEWROUTE,
+        NLM_F_CREATE | NLM_F_REPLACE,
+        struct.pack(
+            "=BBBBBBBBI",
+            family,
+            0,
+            0,
+            0,
+            _RT_TABLE_MAIN,
+            _RTPROT_STATIC,
+            _RT_SCOPE_UNIVERSE,
+            _RTN_UNREACHABLE,
+            0,
+        )
+        + attr(_RTA_PRIORITY, u32(_LAST_METRIC)),
+    )

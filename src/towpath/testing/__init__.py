@@ -1,0 +1,60 @@
+"""For our tests and our users': the Lab, a little internet of hosts in network namespaces.
+
+from towpath.testing import Https, LabPlan
+
+plan = LabPlan().host("client").host("news", serves=[Https(names=("news.test",))])
+with plan.start() as lab:
+    print(lab["client"].run(["curl", "https://news.test/"]).stdout)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from towpath.testing.lab import Lab
+    from towpath.testing.lab_host import LabHost
+    from towpath.testing.pki import Pki
+    from towpath.testing.plan import (
+        Banner,
+        Command,
+        Dns,
+        Host,
+        Http,
+        Https,
+        LabPlan,
+        NameRecord,
+        Router,
+        Switch,
+        TcpEcho,
+        UdpEcho,
+    )
+    from towpath.testing.records import Record
+
+__all__ = [
+    "Banner",
+    "Command",
+    "Dns",
+    "Host",
+    "Http",
+    "Https",
+    "Lab",
+    "LabHost",
+    "LabPlan",
+    "NameRecord",
+    "Pki",
+    "Record",
+    "Router",
+    "Switch",
+    "TcpEcho",
+    "UdpEcho",
+]
+
+_HOMES = {"Lab": "lab", "LabHost": "lab_host", "Pki": "pki", "Record": "records"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'plan')}"), name)
