@@ -29,6 +29,7 @@ _EXAMPLES = """
 verbs:
   towpath trust HOST[:PORT]...              connect, and judge what the server presents
   towpath trust FILE.pem...                 judge files: the first holds the leaf
+  towpath trust diagnose URL                which transport security exception a server needs, and its cure
   towpath trust batch FILE                  one host or file a line, many at once, as JSON lines
   towpath trust lab DIR                     write a root, a good server and every broken one
 
@@ -178,6 +179,10 @@ def _call(options: argparse.Namespace) -> int:
             from towpath.cli.trust_batch import run
 
             return run(_one(verb, rest), question(options), options.output, options.workers)
+        if verb == "diagnose":
+            from towpath.cli import trust_diagnose
+
+            return trust_diagnose.run(_one(verb, rest), question(options), as_json=options.json)
         if verb == "lab":
             from towpath.testing.pki import Pki
 

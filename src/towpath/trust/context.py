@@ -18,7 +18,8 @@ from towpath.trust.result import TrustRefused, TrustResult
 
 __all__ = ["HandshakeRefused", "TrustContext", "ssl_context"]
 
-FORWARD_SECRET = "ECDHE+AESGCM:ECDHE+AES:!SHA1"
+FORWARD_SECRET = "ECDHE+AESGCM:ECDHE+AES"
+"""Ephemeral key exchange with AES, in the words of OpenSSL; TLS 1.3 has nothing else."""
 ANY_EXCHANGE = FORWARD_SECRET + ":RSA+AESGCM:RSA+AES"
 _STRICT = ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST | ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
 
