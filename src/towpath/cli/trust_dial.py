@@ -9,6 +9,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 
 from towpath.errors import ConfigInvalid, HostFault, PeerViolation, TimedOut
 from towpath.trust.handshake import Presented
@@ -66,6 +67,9 @@ def looking_context() -> ssl.SSLContext:
     return context
 
 
+_looking = cache(looking_context)
+
+
 async def dial(
     target: Target,
     *,
@@ -80,7 +84,7 @@ async def dial(
             async with _connected(target) as (reader, writer):
                 if starttls is not None:
                     await STARTTLS[starttls][1](reader, writer)
-                await writer.start_tls(context or looking_context(), server_hostname=name)
+                await writer.start_tls(context or _looking(), server_hostname=name)
                 peer: ssl.SSLObject = writer.get_extra_info("ssl_object")
                 cipher = peer.cipher()
                 return Peer(Presented.from_ssl(peer), peer.version() or "", cipher[0] if cipher else "")

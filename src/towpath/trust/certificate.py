@@ -20,13 +20,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID
 
 from towpath.errors import PeerViolation
 from towpath.trust import der
 from towpath.trust.lazy import lazy
 
-__all__ = ["MAX_CERTIFICATE", "Certificate", "NameKey", "load", "load_all", "load_many", "name_key"]
+__all__ = ["MAX_CERTIFICATE", "PARSE_FAULTS", "Certificate", "NameKey", "load", "load_all", "load_many", "name_key"]
 
 MAX_CERTIFICATE = 1 << 20
 """Octets. The largest certificates seen in public logs are near 100 kB; pathological tests reach 300 kB."""
@@ -35,7 +36,16 @@ NameKey = tuple[frozenset[tuple[str, str]], ...]
 """A distinguished name as RFC 5280 §7.1 compares it: case and runs of spaces do not matter, string types neither."""
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
-_KEY_FAULTS = (ValueError, TypeError, UnsupportedAlgorithm)
+PARSE_FAULTS = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+    CryptographyDeprecationWarning,
+)
+"""What `cryptography` raises for octets that it cannot or will not read; the warning where warnings are errors."""
 
 
 def name_key(name: x509.Name) -> NameKey:
@@ -72,7 +82,7 @@ class Certificate:
             self.not_after: datetime = self.raw.not_valid_after_utc
             self.subject = self.raw.subject
             self.issuer = self.raw.issuer
-        except (ValueError, TypeError, Warning) as error:
+        except PARSE_FAULTS as error:
             raise PeerViolation("certificate", str(error)) from error
 
     def _parse(self) -> x509.Certificate:
@@ -153,7 +163,7 @@ class Certificate:
     def _parsed_extensions(self) -> tuple[dict[str, x509.Extension[x509.ExtensionType]], str]:
         try:
             return {extension.oid.dotted_string: extension for extension in self.raw.extensions}, ""
-        except (ValueError, TypeError, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
+        except PARSE_FAULTS as error:
             return {}, str(error)
 
     @lazy
@@ -225,7 +235,7 @@ class Certificate:
     def _loaded_key(self) -> tuple[CertificatePublicKeyTypes | None, str]:
         try:
             return self.raw.public_key(), ""
-        except _KEY_FAULTS as error:
+        except PARSE_FAULTS as error:
             return None, str(error)
 
     @lazy

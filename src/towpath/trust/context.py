@@ -7,6 +7,8 @@ in `HandshakeRefused`, which is an `ssl.SSLCertVerificationError` as well, so cl
 from __future__ import annotations
 
 import ssl
+from collections import OrderedDict
+from datetime import UTC, datetime
 from typing import Any
 
 from towpath.errors import TowpathError
@@ -21,6 +23,7 @@ __all__ = ["HandshakeRefused", "TrustContext", "ssl_context"]
 FORWARD_SECRET = "ECDHE+AESGCM:ECDHE+AES"
 """Ephemeral key exchange with AES, in the words of OpenSSL; TLS 1.3 has nothing else."""
 ANY_EXCHANGE = FORWARD_SECRET + ":RSA+AESGCM:RSA+AES"
+MAX_REMEMBERED = 256
 _STRICT = ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST | ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
 
 
@@ -37,13 +40,29 @@ class TrustContext(ssl.SSLContext):
     policy: Policy
     anchors: Anchors
     evidence: Evidence
+    _remembered: OrderedDict[tuple[Presented, str | None], tuple[TrustResult, datetime]]
 
     def judge(self, peer: ssl.SSLObject | ssl.SSLSocket, hostname: str | None) -> TrustResult:
-        """The verdict on what the peer presented; raises `HandshakeRefused`."""
-        result = judge(Presented.from_ssl(peer), hostname, self.policy, self.anchors, evidence=self.evidence)
+        """The verdict on what the peer presented; raises `HandshakeRefused`.
+
+        A server that shows the same chain again is not judged again before something in it begins or ends.
+        """
+        presented, now = Presented.from_ssl(peer), datetime.now(UTC)
+        key = presented, hostname
+        known = self._remembered.get(key)
+        if known is not None and known[0].at <= now < known[1]:
+            return known[0]
+        result = judge(presented, hostname, self.policy, self.anchors, evidence=self.evidence, now=lambda: now)
         if not result.accepted:
             raise HandshakeRefused(result)
+        self._remembered[key] = result, result.unchanged_before() or now
+        if len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
         return result
+
+    def forget(self) -> None:
+        """Judges every server anew, as after a change of the anchors or of the evidence."""
+        self._remembered.clear()
 
 
 def _judged(peer: Any, handshake: Any) -> None:
@@ -96,6 +115,7 @@ def ssl_context(
     anchors = anchors if anchors is not None else Anchors.system()
     context = TrustContext(ssl.PROTOCOL_TLS_CLIENT)
     context.policy, context.anchors, context.evidence = policy, anchors, evidence
+    context._remembered = OrderedDict()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
     context.verify_flags |= _STRICT

@@ -16,6 +16,7 @@ from towpath.trust.path import CandidatePath, PathFinder
 from towpath.trust.policy import Policy
 from towpath.trust.reference import Reference
 from towpath.trust.result import Finding, Level, TrustResult, Verdict
+from towpath.trust.revocation import RevocationList, load_staple
 from towpath.trust.rules import Context, Rule, rules_for
 
 __all__ = ["evaluate"]
@@ -157,8 +158,6 @@ def _boundaries(certificates: list[Certificate], evidence: Evidence) -> tuple[da
 
 
 def _renewals(evidence: Evidence) -> list[datetime]:
-    from towpath.trust.revocation import RevocationList, load_staple
-
     moments: list[datetime] = []
     for data in evidence.crls:
         try:

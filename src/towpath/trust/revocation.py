@@ -10,14 +10,14 @@ from enum import StrEnum
 from hashlib import sha1
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from towpath.errors import PeerViolation
 from towpath.trust import der
-from towpath.trust.certificate import Certificate, load, name_key
+from towpath.trust.certificate import PARSE_FAULTS, Certificate, load, name_key
 from towpath.trust.signatures import issued_fault, signature_fault
 
 __all__ = ["RevocationList", "RevocationSet", "Standing", "Status", "read_staple"]
@@ -26,7 +26,7 @@ MAX_STAPLE = 64 << 10
 MAX_LIST = 64 << 20
 MAX_RESPONDER_CERTIFICATES = 8
 
-_PARSE_FAULTS = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, NotImplementedError)
+_PARSE_FAULTS = (*PARSE_FAULTS, NotImplementedError)
 
 
 class Status(StrEnum):
@@ -141,8 +141,6 @@ def _signed_by(response: ocsp.OCSPResponse, signer: Certificate) -> bool:
     digest = response.signature_hash_algorithm
     if signer.key is None:
         return False
-    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-
     parameters: padding.PKCS1v15 | ec.ECDSA | None = None
     if isinstance(signer.key, rsa.RSAPublicKey):
         parameters = padding.PKCS1v15()

@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtensionOID
 from towpath.errors import ConfigInvalid, PeerViolation
 from towpath.trust import der
 from towpath.trust.certificate import Certificate
+from towpath.trust.revocation import load_staple
 from towpath.trust.signatures import signature_fault
 
 __all__ = ["Log", "LogList", "Timestamp", "embedded", "parse_list", "timestamp_fault"]
@@ -211,8 +212,6 @@ def timestamp_fault(stamp: Timestamp, log: Log, leaf: Certificate, issuer: Certi
 
 def from_ocsp(data: bytes) -> tuple[Timestamp, ...]:
     """The timestamps of an OCSP response's single extensions; empty where it has none or cannot be read."""
-    from towpath.trust.revocation import load_staple
-
     try:
         response = load_staple(data)
         for extension in response.single_extensions:
