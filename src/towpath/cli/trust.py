@@ -57,6 +57,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="system (default), certifi, or a PEM file or folder of your own; again for several",
     )
     asking.add_argument("--crl", action="append", metavar="FILE", default=[], help="a revocation list, DER or PEM")
+    asking.add_argument("--staple", metavar="FILE", help="the OCSP response that the server stapled, DER")
     asking.add_argument("--logs", metavar="FILE", help="the list of transparency logs that count (log_list.json)")
     asking.add_argument("--fetch-issuers", action="store_true", help="fetch missing issuers over http (default: no)")
     asking.add_argument("--starttls", choices=("smtp", "imap", "ldap", "postgres"), help="talk this before TLS")
@@ -133,6 +134,7 @@ def question(options: argparse.Namespace) -> Question:
         _moment(options.at) if options.at else None,
         _anchors(options.anchors or ["system"]),
         Evidence(
+            staple=_read(options.staple) if options.staple else None,
             crls=tuple(_read(file) for file in options.crl),
             logs=LogList.parse(_read(options.logs), options.logs) if options.logs else None,
             fetch=_fetch(options.timeout) if options.fetch_issuers else None,

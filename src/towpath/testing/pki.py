@@ -109,7 +109,13 @@ class Authority(Identity):
     def _chain(self) -> tuple[x509.Certificate, ...]:
         return () if self.certificate.issuer == self.certificate.subject else (self.certificate, *self.above)
 
-    def crl(self, *serials: int, days: int = 7, number: int | None = 1) -> bytes:
+    def crl(
+        self,
+        *serials: int,
+        days: int = 7,
+        number: int | None = 1,
+        extra: tuple[tuple[x509.ExtensionType, bool], ...] = (),
+    ) -> bytes:
         """A DER revocation list of those serial numbers, from an hour ago, for so many days."""
         issued = self.at - timedelta(hours=1)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
@@ -119,6 +125,8 @@ class Authority(Identity):
         )
         if number is not None:
             builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+        for value, critical in extra:
+            builder = builder.add_extension(value, critical)
         for serial in serials:
             entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(issued).build()
             builder = builder.add_revoked_certificate(entry)

@@ -159,6 +159,11 @@ def _delegate_fault(signer: Certificate, issuer: Certificate, at: datetime) -> s
     return ""
 
 
+def _distribution_points(certificate: Certificate) -> list[x509.GeneralName]:
+    points = certificate.value(x509.CRLDistributionPoints)
+    return [name for point in points or () for name in point.full_name or ()]
+
+
 class RevocationList:
     """One certificate revocation list (RFC 5280 §5), full and for its own issuer; others are named unusable."""
 
@@ -197,9 +202,12 @@ class RevocationList:
         point = self._point()
         if point is None:
             return True
-        return not (point.only_contains_ca_certs and not certificate.is_ca) and not (
+        if (point.only_contains_ca_certs and not certificate.is_ca) or (
             point.only_contains_user_certs and certificate.is_ca
-        )
+        ):
+            return False
+        # One list of several covers the certificates that name its distribution point, and says nothing about others.
+        return point.full_name is None or any(name in point.full_name for name in _distribution_points(certificate))
 
     def _point(self) -> x509.IssuingDistributionPoint | None:
         found = self._extensions.get(ExtensionOID.ISSUING_DISTRIBUTION_POINT)
@@ -220,6 +228,8 @@ class RevocationList:
         point = self._point()
         if point is not None and (point.indirect_crl or point.only_some_reasons or point.only_contains_attribute_certs):
             return "it is indirect or holds only some reasons, which is not processed"
+        if point is not None and point.relative_name is not None:
+            return "its distribution point is named relative to the issuer, which is not processed"
         return ""
 
     def _signature_fault(self, issuer: Certificate) -> str:

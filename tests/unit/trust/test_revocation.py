@@ -127,6 +127,43 @@ def test_an_authority_without_crl_sign_may_not_sign_lists(pki: Pki) -> None:
     assert judge(pki, leaf, Evidence(crls=(odd.crl(),))).accepted, "no key usage, no restriction"
 
 
+SHARD, OTHER_SHARD = "http://crl.example.com/1", "http://crl.example.com/2"
+
+
+def shard(url: str | None = None, **fields: bool) -> tuple[tuple[x509.ExtensionType, bool], ...]:
+    flags = dict.fromkeys(
+        ("only_contains_user_certs", "only_contains_ca_certs", "indirect_crl", "only_contains_attribute_certs"), False
+    )
+    point = x509.IssuingDistributionPoint(
+        full_name=[x509.UniformResourceIdentifier(url)] if url else None,
+        relative_name=None,
+        only_some_reasons=None,
+        **{**flags, **fields},
+    )
+    return ((point, True),)
+
+
+@pytest.mark.parametrize(
+    ("scope", "verdict"),
+    [
+        (shard(SHARD), Verdict.PASS),
+        (shard(OTHER_SHARD), Verdict.NOT_CHECKED),
+        (shard(only_contains_user_certs=True), Verdict.PASS),
+        (shard(only_contains_ca_certs=True), Verdict.NOT_CHECKED),
+        (shard(SHARD, indirect_crl=True), Verdict.FAIL),
+        (((x509.DeltaCRLIndicator(1), True),), Verdict.FAIL),
+    ],
+)
+def test_a_list_speaks_only_for_the_certificates_in_its_scope(
+    pki: Pki, scope: tuple[tuple[x509.ExtensionType, bool], ...], verdict: Verdict
+) -> None:
+    point = x509.DistributionPoint([x509.UniformResourceIdentifier(SHARD)], None, None, None)
+    extra = ((x509.CRLDistributionPoints([point]), False),)
+    leaf = pki.intermediate.issue(Recipe(names=(HOST,), extra=extra))
+    crl = pki.intermediate.crl(extra=scope)
+    assert judge(pki, leaf, Evidence(crls=(crl,)))["x509.revocation-lists"].verdict is verdict
+
+
 def test_the_local_set_refuses_keys_and_serial_numbers(pki: Pki, leaf: Identity) -> None:
     intermediate = load(pki.intermediate.certificate)
     by_key = RevocationSet(keys=frozenset({intermediate.spki_hash}))

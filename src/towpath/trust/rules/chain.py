@@ -33,13 +33,15 @@ def anchor(context: Context) -> Answer:
     obstacle = f"{last.label!r}: {context.candidate.obstacle}"
     if last.self_issued:
         hint = (
-            f"if {last.label!r} is an authority of your own, add it with --anchors; otherwise the server must use a "
+            f"if {last.label!r} is an authority of your own, add it to the anchors; otherwise the server must use a "
             "certificate from an authority that its clients trust"
         )
     else:
         hint = f"the server must send the certificate of {last.issuer_label!r} after its own"
         if last.issuer_urls:
             hint += f"; the missing certificate can be had at {last.issuer_urls[0]}"
+        if index > 0:
+            hint += f"; if {last.issuer_label!r} is an authority of your own, add it to the anchors"
     return [Fault(index, obstacle, hint=hint)]
 
 
