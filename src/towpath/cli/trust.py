@@ -69,6 +69,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     batch = parser.add_argument_group("for batch")
     batch.add_argument("--output", metavar="FILE", type=Path, help="append JSON lines here; what is there is skipped")
     batch.add_argument("--workers", type=int, default=64, metavar="N", help="at once (default: %(default)s)")
+    lab = parser.add_argument_group("for lab")
+    lab.add_argument(
+        "--serve", metavar="ADDRESS[:PORT]", help="serve each certificate, from this port upwards (default: free ones)"
+    )
     parser.set_defaults(call=_call)
 
 
@@ -186,9 +190,10 @@ def _call(options: argparse.Namespace) -> int:
 
             return trust_diagnose.run(_one(verb, rest), question(options), as_json=options.json)
         if verb == "lab":
+            from towpath.cli.trust_lab import run as lab
             from towpath.testing.pki import Pki
 
-            return _lab(Pki(_moment(options.at) if options.at else None), Path(_one(verb, rest)))
+            return lab(Path(_one(verb, rest)), Pki(_moment(options.at) if options.at else None), options.serve)
         return _judge(options)
     except TowpathError as error:
         print(f"towpath: {error}", file=sys.stderr)
@@ -201,13 +206,6 @@ def _one(verb: str, rest: list[str]) -> str:
     if len(rest) != 1:
         raise ConfigInvalid(f"trust {verb}", f"takes one argument, not {len(rest)}", "towpath trust --help")
     return rest[0]
-
-
-def _lab(pki: Any, folder: Path) -> int:
-    pki.write(folder)
-    print(f"{folder}: root.pem, good.pem and {len(pki.names())} broken ones, each with its .key")
-    print(f"try: towpath trust {folder / 'expired.pem'} --anchors {folder / 'root.pem'} --name www.example.com")
-    return ACCEPTED
 
 
 def _judge(options: argparse.Namespace) -> int:
