@@ -20,6 +20,7 @@ from towpath.trust.policy import NAMED, Policy
 from towpath.trust.result import TrustResult
 from towpath.trust.suffixes import DEBIAN_LIST, PublicSuffixes
 from towpath.trust.transparency import LogList
+from towpath.trust.transport import TransportPolicy
 
 __all__ = ["ACCEPTED", "COULD_NOT_ASK", "REFUSED", "Question", "add", "question"]
 
@@ -50,6 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     asking.add_argument("--name", help="the name to ask for (default: the host; for files, none)")
     asking.add_argument("--at", metavar="DATE", help="judge as of this moment: 2027-03-15, or with a time (UTC)")
     asking.add_argument("--policy", choices=sorted(NAMED), default="apple", help="the rules (default: %(default)s)")
+    asking.add_argument("--transport", metavar="FILE", help="a transport policy in TOML, which decides for each host")
     asking.add_argument(
         "--anchors",
         action="append",
@@ -88,6 +90,7 @@ class Question:
     name: str | None
     starttls: str | None
     timeout: float
+    transport: TransportPolicy | None = None
 
     def moment(self) -> datetime:
         return self.at or datetime.now(UTC)
@@ -96,19 +99,24 @@ class Question:
         """Judges a host or a file; raises `TowpathError` where that cannot be."""
         if is_file(target):
             return self.judge([target])
-        from towpath.cli.trust_dial import STARTTLS, Target, dial
+        from towpath.cli.trust_dial import STARTTLS, Target, dial, meeting_context
         from towpath.trust.handshake import judge
 
         place = Target.parse(target, STARTTLS[self.starttls][0] if self.starttls else 443)
         name = self.name or place.host
-        peer = await dial(place, name=name, starttls=self.starttls, seconds=self.timeout)
-        return judge(peer.presented, name, self.policy, self.anchors, evidence=self.evidence, now=self.moment)
+        policy, context = self.policy, None
+        if self.transport is not None:
+            needed = self.transport.for_host(name)
+            policy, context = needed.policy, meeting_context(needed)
+        peer = await dial(place, name=name, starttls=self.starttls, seconds=self.timeout, context=context)
+        return judge(peer.presented, name, policy, self.anchors, evidence=self.evidence, now=self.moment)
 
     def judge(self, files: list[str]) -> TrustResult:
         """Judges one chain, spread over files or not."""
         chain = [certificate for file in files for certificate in read_chain(Path(file))]
         evidence = replace(self.evidence, asked_for_staple=False)
-        return evaluate(chain, self.name, self.policy, self.moment(), self.anchors, evidence=evidence)
+        policy = self.transport.for_host(self.name).policy if self.transport and self.name else self.policy
+        return evaluate(chain, self.name, policy, self.moment(), self.anchors, evidence=evidence)
 
 
 def is_file(target: str) -> bool:
@@ -146,6 +154,9 @@ def question(options: argparse.Namespace) -> Question:
         options.name,
         options.starttls,
         options.timeout,
+        TransportPolicy.parse(_read(options.transport).decode(errors="replace"), options.transport)
+        if options.transport
+        else None,
     )
 
 

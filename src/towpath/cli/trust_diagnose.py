@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
-import warnings
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from towpath.cli.trust import ACCEPTED, REFUSED, Question
-from towpath.cli.trust_dial import Target, dial, looking_context
+from towpath.cli.trust_dial import Target, dial, meeting_context
 from towpath.cli.trust_show import Paint, clean
 from towpath.errors import ConfigInvalid, HostFault, TimedOut, TowpathError
-from towpath.trust.context import ANY_EXCHANGE, FORWARD_SECRET
 from towpath.trust.handshake import judge
 from towpath.trust.probes import Diagnosis, Probe, diagnose
 from towpath.trust.transport import Requirements
 
 __all__ = ["run"]
-
-_VERSIONS = {
-    "1.0": ssl.TLSVersion.TLSv1,
-    "1.1": ssl.TLSVersion.TLSv1_1,
-    "1.2": ssl.TLSVersion.TLSv1_2,
-    "1.3": ssl.TLSVersion.TLSv1_3,
-}
 
 
 def run(url: str, asked: Question, *, as_json: bool) -> int:
@@ -85,7 +75,7 @@ async def _cleartext(place: Target, name: str, needed: Requirements, asked: Ques
 
 async def _encrypted(place: Target, name: str, needed: Requirements, asked: Question) -> tuple[bool, str]:
     try:
-        peer = await dial(place, name=name, seconds=asked.timeout, context=_context(needed))
+        peer = await dial(place, name=name, seconds=asked.timeout, context=meeting_context(needed))
     except TowpathError as error:
         return False, str(error)
     policy = replace(needed.policy, public_suffix=asked.policy.public_suffix)
@@ -94,17 +84,6 @@ async def _encrypted(place: Target, name: str, needed: Requirements, asked: Ques
     if failure is None:
         return True, ""
     return False, f"{failure.id}: {failure.observed}; required: {failure.required}. {failure.hint}"
-
-
-def _context(needed: Requirements) -> ssl.SSLContext:
-    context = looking_context()
-    if needed.enforced:
-        # Keys and hashes are for the rules to judge, so OpenSSL's own opinion of them stays out of it.
-        context.set_ciphers((FORWARD_SECRET if needed.forward_secrecy else ANY_EXCHANGE) + ":@SECLEVEL=0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = _VERSIONS[needed.minimum_tls]
-    return context
 
 
 def _show(url: str, name: str, found: Diagnosis) -> None:

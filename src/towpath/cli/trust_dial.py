@@ -12,9 +12,18 @@ from dataclasses import dataclass
 from functools import cache
 
 from towpath.errors import ConfigInvalid, HostFault, PeerViolation, TimedOut
+from towpath.trust.context import ANY_EXCHANGE, FORWARD_SECRET
 from towpath.trust.handshake import Presented
+from towpath.trust.transport import Requirements
 
-__all__ = ["STARTTLS", "Peer", "Target", "dial", "looking_context"]
+__all__ = ["STARTTLS", "Peer", "Target", "dial", "looking_context", "meeting_context"]
+
+_VERSIONS = {
+    "1.0": ssl.TLSVersion.TLSv1,
+    "1.1": ssl.TLSVersion.TLSv1_1,
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
 
 MAX_LINE = 4096
 MAX_LINES = 100
@@ -64,6 +73,18 @@ def looking_context() -> ssl.SSLContext:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = ssl.TLSVersion.TLSv1
+    return context
+
+
+def meeting_context(needed: Requirements) -> ssl.SSLContext:
+    """The same, but only for handshakes that meet a transport policy's version and key exchange."""
+    context = looking_context()
+    if needed.enforced:
+        # Keys and hashes are for the rules to judge, so OpenSSL's own opinion of them stays out of it.
+        context.set_ciphers((FORWARD_SECRET if needed.forward_secrecy else ANY_EXCHANGE) + ":@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = _VERSIONS[needed.minimum_tls]
     return context
 
 

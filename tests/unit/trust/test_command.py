@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,28 @@ def test_a_batch_where_all_is_well_ends_with_0_and_writes_to_the_standard_output
     (folder / "targets").write_text(str(folder / "good.pem") + "\n")
     assert trust(folder, "batch", str(folder / "targets")) == 0
     assert json.loads(capsys.readouterr().out)["accepted"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", 1),
+        ('[domains."www.example.com"]\nforward_secrecy = false\n', 0),
+        ("arbitrary_loads = true\n", 0),
+        ('[domains."www.example.com"]\nforward_secrecy = false\nminimum_tls = "1.3"\n', 0),
+        ('[pins."www.example.com"]\nleaves = ["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]\narbitrary_loads = 1', 2),
+    ],
+)
+def test_a_transport_policy_decides_for_the_host(pki: Pki, folder: Path, text: str, code: int) -> None:
+    (folder / "transport.toml").write_text(text)
+    with serving(server_context(pki.broken("rsa-1024").identity, folder / "served")) as port:
+        assert trust(folder, f"127.0.0.1:{port}", "--transport", str(folder / "transport.toml")) == code
+
+
+def test_a_handshake_below_the_transport_policy_could_not_be_asked(pki: Pki, folder: Path) -> None:
+    (folder / "transport.toml").write_text('[domains."www.example.com"]\nminimum_tls = "1.3"\n')
+    context = server_context(pki.good(), folder / "served")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with serving(context) as port:
+        assert trust(folder, f"127.0.0.1:{port}", "--transport", str(folder / "transport.toml")) == 2
+        assert trust(folder, f"127.0.0.1:{port}") == 0
