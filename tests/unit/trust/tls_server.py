@@ -21,9 +21,16 @@ def server_context(identity: Identity, folder: Path) -> ssl.SSLContext:
     return context
 
 
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write((await reader.read(100)) or b"")
+
+
 @contextmanager
-def serving(context: ssl.SSLContext | None, talk: Talk | None = None) -> Iterator[int]:
-    """A server in a thread of its own; gives its port. Without a context it only talks."""
+def serving(context: ssl.SSLContext | None, talk: Talk | None = None, then: Talk | None = None) -> Iterator[int]:
+    """A server in a thread of its own; gives its port.
+
+    It talks in the clear, then over TLS if there is a context: `then`, or an echo.
+    """
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda loop, context: None)
     port: list[int] = []
@@ -37,7 +44,7 @@ def serving(context: ssl.SSLContext | None, talk: Talk | None = None) -> Iterato
             if context is not None:
                 if talk is not None:
                     await writer.start_tls(context)
-                writer.write((await reader.read(100)) or b"")
+                await (then or _echo)(reader, writer)
         writer.close()
 
     async def run() -> None:
