@@ -14,6 +14,7 @@ from towpath.trust import Anchors, Evidence, LogList, Policy, Reference, der, ev
 from towpath.trust.reference import dns_matches
 from towpath.trust.revocation import RevocationList, load_staple, read_staple
 from towpath.trust.transparency import parse_list
+from towpath.trust.transport import TransportPolicy
 
 PKI = Pki()
 GOOD = PKI.good()
@@ -118,6 +119,16 @@ def fault(entry: str, data: bytes) -> str:
 def test_any_text_as_log_list_gives_a_list_or_says_where_it_is_wrong(data: bytes | str) -> None:
     with pytest.raises(ConfigInvalid, match="logs"):
         LogList.parse(data, "logs")
+
+
+@given(text=st.text(max_size=200))
+def test_any_text_is_a_transport_policy_or_says_where_it_is_wrong(text: str) -> None:
+    try:
+        policy = TransportPolicy.parse(text, "transport.toml")
+    except ConfigInvalid as error:
+        assert error.where.startswith("transport.toml")  # noqa: PT017
+        return
+    assert policy.for_host("www.example.com").decided_by
 
 
 @given(text=st.text(max_size=80))

@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography import x509
 
 from towpath.errors import ConfigInvalid, PeerViolation
-from towpath.trust.certificate import Certificate, NameKey, load, load_many
+from towpath.trust.certificate import Certificate, NameKey, encoded_blocks, load
 from towpath.trust.signatures import issued_fault
 
 __all__ = ["Anchors"]
@@ -70,12 +70,13 @@ class Anchors:
     def pem(cls, place: str | Path, *, public: bool = False) -> Anchors:
         """Every certificate of a PEM file, or of the ``.pem``, ``.crt`` and ``.cer`` files of a folder.
 
-        A certificate that cannot be read is left out of a folder, and refused (`ConfigInvalid`) in a file of one.
+        A certificate that cannot be read is left out of a folder and of a public store, which are others' work, and
+        refused (`ConfigInvalid`) in a file of your own.
         """
         path = Path(place)
         try:
             files = sorted(_folder_files(path)) if path.is_dir() else [path]
-            found = [certificate for file in files for certificate in _read(file, lenient=path.is_dir())]
+            found = [certificate for file in files for certificate in _read(file, lenient=public or path.is_dir())]
         except OSError as error:
             raise ConfigInvalid(
                 str(place), error.strerror or str(error), "give a PEM file or a folder of them"
@@ -136,11 +137,18 @@ def _folder_files(folder: Path) -> Iterable[Path]:
 def _read(file: Path, *, lenient: bool) -> list[Certificate]:
     if file.stat().st_size > MAX_STORE:
         raise ConfigInvalid(str(file), f"is larger than {MAX_STORE >> 20} MiB")
+    found: list[Certificate] = []
     try:
-        return load_many(file.read_bytes())
+        for block in encoded_blocks(file.read_bytes()):
+            try:
+                found.append(Certificate(block))
+            except PeerViolation:
+                if not lenient:
+                    raise
     except PeerViolation as error:
         if lenient:
             return []
         raise ConfigInvalid(
             str(file), str(error), "a PEM file of CERTIFICATE blocks, or one DER certificate"
         ) from error
+    return found

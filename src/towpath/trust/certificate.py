@@ -27,7 +27,17 @@ from towpath.errors import PeerViolation
 from towpath.trust import der
 from towpath.trust.lazy import lazy
 
-__all__ = ["MAX_CERTIFICATE", "PARSE_FAULTS", "Certificate", "NameKey", "load", "load_all", "load_many", "name_key"]
+__all__ = [
+    "MAX_CERTIFICATE",
+    "PARSE_FAULTS",
+    "Certificate",
+    "NameKey",
+    "encoded_blocks",
+    "load",
+    "load_all",
+    "load_many",
+    "name_key",
+]
 
 MAX_CERTIFICATE = 1 << 20
 """Octets. The largest certificates seen in public logs are near 100 kB; pathological tests reach 300 kB."""
@@ -352,12 +362,13 @@ def load(source: bytes | x509.Certificate | Certificate) -> Certificate:
 
 def load_many(data: bytes, *, limit: int = 10_000) -> list[Certificate]:
     """Every certificate of a PEM text, or the one of a DER file; raises `PeerViolation` when there is none."""
+    return [Certificate(block) for block in encoded_blocks(data, limit=limit)]
+
+
+def encoded_blocks(data: bytes, *, limit: int = 10_000) -> list[bytes]:
+    """The DER octets in a PEM text, or a DER file as it is; raises `PeerViolation` for a PEM text without any."""
     if not data.lstrip().startswith(b"-----") and b"-----BEGIN" not in data:
-        return [Certificate(data)]
-    return [Certificate(block) for block in _pem_blocks(data, limit)]
-
-
-def _pem_blocks(data: bytes, limit: int) -> list[bytes]:
+        return [data]
     begin, end = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
     found: list[bytes] = []
     offset = data.find(begin)

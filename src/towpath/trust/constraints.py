@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from towpath.trust.certificate import Certificate, NameKey, name_key
+from towpath.trust.certificate import Certificate, name_key
 from towpath.trust.reference import dns_syntax_fault, mailbox_syntax_fault, wildcard_base
 
 __all__ = ["MAX_COMPARISONS", "ConstraintFault", "faults", "syntax_fault"]
@@ -30,10 +30,20 @@ class ConstraintFault(NamedTuple):
     required: str
 
 
+class _Name(NamedTuple):
+    """A name or a subtree, in the form in which it is compared, found once."""
+
+    kind: type[x509.GeneralName]
+    value: object
+    shown: str
+    size: int
+    """What comparing it once may cost, in units of one short name."""
+
+
 class _Subtrees(NamedTuple):
-    owner: Certificate
-    permitted: dict[type[x509.GeneralName], list[x509.GeneralName]]
-    excluded: dict[type[x509.GeneralName], list[x509.GeneralName]]
+    owner: str
+    permitted: dict[type[x509.GeneralName], list[_Name]]
+    excluded: dict[type[x509.GeneralName], list[_Name]]
 
 
 def faults(path: Sequence[Certificate]) -> list[ConstraintFault] | None:
@@ -44,7 +54,7 @@ def faults(path: Sequence[Certificate]) -> list[ConstraintFault] | None:
     for index in range(len(path) - 1, -1, -1):
         certificate = path[index]
         if active and (index == 0 or not certificate.self_issued):
-            names = list(_names(certificate))
+            names = [_named(name) for name in _names(certificate)]
             budget -= _work(names, active)
             if budget < 0:
                 text = f"more than {MAX_COMPARISONS} comparisons of names and constraints"
@@ -52,20 +62,21 @@ def faults(path: Sequence[Certificate]) -> list[ConstraintFault] | None:
             found.extend(_judge(index, names, active))
         constraints = certificate.value(x509.NameConstraints)
         if constraints is not None and index > 0:
-            active.append(
-                _Subtrees(
-                    certificate,
-                    _by_kind(constraints.permitted_subtrees or ()),
-                    _by_kind(constraints.excluded_subtrees or ()),
-                )
-            )
+            permitted, excluded = constraints.permitted_subtrees or (), constraints.excluded_subtrees or ()
+            active.append(_Subtrees(certificate.label, _by_kind(permitted), _by_kind(excluded)))
     return found if active else None
 
 
-def _by_kind(names: Iterable[x509.GeneralName]) -> dict[type[x509.GeneralName], list[x509.GeneralName]]:
-    grouped: dict[type[x509.GeneralName], list[x509.GeneralName]] = defaultdict(list)
+def _named(name: x509.GeneralName) -> _Name:
+    if isinstance(name, x509.DirectoryName):
+        return _Name(type(name), name_key(name.value), name.value.rfc4514_string()[:200], max(1, len(name.value.rdns)))
+    return _Name(type(name), name.value, f"{type(name).__name__} {name.value!s}"[:200], 1)
+
+
+def _by_kind(names: Iterable[x509.GeneralName]) -> dict[type[x509.GeneralName], list[_Name]]:
+    grouped: dict[type[x509.GeneralName], list[_Name]] = defaultdict(list)
     for name in names:
-        grouped[type(name)].append(name)
+        grouped[type(name)].append(_named(name))
     return grouped
 
 
@@ -79,61 +90,46 @@ def _names(certificate: Certificate) -> Iterator[x509.GeneralName]:
                 yield x509.RFC822Name(attribute.value)
 
 
-def _work(names: list[x509.GeneralName], active: list[_Subtrees]) -> int:
-    counts: dict[type[x509.GeneralName], int] = defaultdict(int)
+def _work(names: list[_Name], active: list[_Subtrees]) -> int:
+    sizes: dict[type[x509.GeneralName], int] = defaultdict(int)
     for name in names:
-        # A distinguished name is compared part by part, and may itself have thousands.
-        counts[type(name)] += len(name.value.rdns) if isinstance(name, x509.DirectoryName) else 1
+        sizes[name.kind] += name.size
     return sum(
-        count * (len(tree.permitted.get(kind, ())) + len(tree.excluded.get(kind, ())))
+        size * (len(tree.permitted.get(kind, ())) + len(tree.excluded.get(kind, ())))
         for tree in active
-        for kind, count in counts.items()
+        for kind, size in sizes.items()
     )
 
 
-def _judge(index: int, names: list[x509.GeneralName], active: list[_Subtrees]) -> Iterator[ConstraintFault]:
+def _judge(index: int, names: list[_Name], active: list[_Subtrees]) -> Iterator[ConstraintFault]:
     for name in names:
         for tree in active:
-            kind = type(name)
-            permitted, excluded = tree.permitted.get(kind, []), tree.excluded.get(kind, [])
+            permitted, excluded = tree.permitted.get(name.kind, []), tree.excluded.get(name.kind, [])
             if not permitted and not excluded:
                 continue
-            compare = _COMPARE.get(kind)
-            shown, owner = _show(name), tree.owner.label
+            compare = _COMPARE.get(name.kind)
             malformed = _malformed(name)
             if compare is None:
-                yield ConstraintFault(
-                    index, shown, f"no name of this form: {owner!r} constrains it and it cannot be compared"
-                )
+                demand = f"no name of this form: {tree.owner!r} constrains it and it cannot be compared"
+                yield ConstraintFault(index, name.shown, demand)
             elif malformed:
-                yield ConstraintFault(
-                    index, f"{shown}: {malformed}", f"a name that the constraints of {owner!r} can judge"
-                )
-            elif any(compare(name, subtree, False) for subtree in excluded):
-                yield ConstraintFault(index, shown, f"not excluded by {owner!r}")
-            elif permitted and not any(compare(name, subtree, True) for subtree in permitted):
-                allowed = ", ".join(_show(subtree) for subtree in permitted[:5])
-                yield ConstraintFault(index, shown, f"within what {owner!r} permits: {allowed}")
+                demand = f"a name that the constraints of {tree.owner!r} can judge"
+                yield ConstraintFault(index, f"{name.shown}: {malformed}", demand)
+            elif any(compare(name.value, subtree.value, False) for subtree in excluded):
+                yield ConstraintFault(index, name.shown, f"not excluded by {tree.owner!r}")
+            elif permitted and not any(compare(name.value, subtree.value, True) for subtree in permitted):
+                allowed = ", ".join(subtree.shown for subtree in permitted[:5])
+                yield ConstraintFault(index, name.shown, f"within what {tree.owner!r} permits: {allowed}")
 
 
-def _show(name: x509.GeneralName) -> str:
-    if isinstance(name, x509.DirectoryName):
-        return name.value.rfc4514_string()[:200]
-    return f"{type(name).__name__} {getattr(name, 'value', name)!s}"[:200]
-
-
-def _malformed(name: x509.GeneralName) -> str:
-    match name:
-        case x509.DNSName(value=text):
-            return (
-                ""
-                if text.removeprefix("*.").replace("_", "a") and not dns_syntax_fault(text.replace("_", "a"))
-                else (dns_syntax_fault(text) or "it is empty")
-            )
-        case x509.RFC822Name(value=text):
-            return mailbox_syntax_fault(text)
-        case x509.IPAddress(value=ipaddress.IPv4Network() | ipaddress.IPv6Network()):
-            return "it is a network, not an address"
+def _malformed(name: _Name) -> str:
+    if name.kind is x509.DNSName:
+        # Underscores break the preferred syntax, yet such names are compared without any doubt.
+        return dns_syntax_fault(str(name.value).replace("_", "a"))
+    if name.kind is x509.RFC822Name:
+        return mailbox_syntax_fault(str(name.value))
+    if isinstance(name.value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return "it is a network, not an address"
     return ""
 
 
@@ -141,23 +137,25 @@ def _under(name: str, base: str) -> bool:
     return name == base or name.endswith("." + base)
 
 
-def _dns(name: x509.GeneralName, subtree: x509.GeneralName, permitting: bool) -> bool:
-    presented, base = str(name.value).lower(), str(subtree.value).lower()
+def _dns(name: object, subtree: object, permitting: bool) -> bool:
+    presented, base = str(name).lower(), str(subtree).lower()
     if base.startswith("."):
         # Not the RFC's form; where it is let through it means at least one more label.
         return presented.endswith(base)
     if not base:
         return True
     suffix = wildcard_base(presented)
-    if suffix is None or permitting:
-        return _under(presented, base) if suffix is None else _under(suffix, base)
+    if suffix is None:
+        return _under(presented, base)
+    if permitting:
+        return _under(suffix, base)
     one_label_above = base.partition(".")[2] == suffix
     return _under(suffix, base) or one_label_above
 
 
-def _mailbox(name: x509.GeneralName, subtree: x509.GeneralName, permitting: bool) -> bool:
-    local, _, host = str(name.value).rpartition("@")
-    wanted_local, at, wanted_host = str(subtree.value).rpartition("@")
+def _mailbox(name: object, subtree: object, permitting: bool) -> bool:
+    local, _, host = str(name).rpartition("@")
+    wanted_local, at, wanted_host = str(subtree).rpartition("@")
     if at:
         return local == wanted_local and host.lower() == wanted_host.lower()
     return _host(host.lower(), wanted_host.lower())
@@ -167,34 +165,28 @@ def _host(host: str, wanted: str) -> bool:
     return host.endswith(wanted) and host != wanted if wanted.startswith(".") else host == wanted
 
 
-def _uri(name: x509.GeneralName, subtree: x509.GeneralName, permitting: bool) -> bool:
+def _uri(name: object, subtree: object, permitting: bool) -> bool:
     try:
-        host = urlsplit(str(name.value)).hostname
+        host = urlsplit(str(name)).hostname
     except ValueError:
         host = None
     if not host or host.replace(".", "").isdigit() or ":" in host:
         # RFC 5280: a URI without a host name cannot satisfy a constraint; nor may it slip past an exclusion.
         return not permitting
-    return _host(host.lower(), str(subtree.value).lower())
+    return _host(host.lower(), str(subtree).lower())
 
 
-def _address(name: x509.GeneralName, subtree: x509.GeneralName, permitting: bool) -> bool:
-    address, network = name.value, subtree.value
-    if not isinstance(network, ipaddress.IPv4Network | ipaddress.IPv6Network):
+def _address(name: object, subtree: object, permitting: bool) -> bool:
+    if not isinstance(subtree, ipaddress.IPv4Network | ipaddress.IPv6Network):
         return not permitting
-    return address in network
+    return name in subtree
 
 
-def _directory(name: x509.GeneralName, subtree: x509.GeneralName, permitting: bool) -> bool:
-    presented, base = _key(name.value), _key(subtree.value)
-    return presented[: len(base)] == base
+def _directory(name: object, subtree: object, permitting: bool) -> bool:
+    return isinstance(name, tuple) and isinstance(subtree, tuple) and name[: len(subtree)] == subtree
 
 
-def _key(name: x509.Name) -> NameKey:
-    return name_key(name)
-
-
-_COMPARE: dict[type[x509.GeneralName], Callable[[x509.GeneralName, x509.GeneralName, bool], bool]] = {
+_COMPARE: dict[type[x509.GeneralName], Callable[[object, object, bool], bool]] = {
     x509.DNSName: _dns,
     x509.RFC822Name: _mailbox,
     x509.UniformResourceIdentifier: _uri,

@@ -9,16 +9,18 @@ from __future__ import annotations
 import ssl
 from collections import OrderedDict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from towpath.errors import TowpathError
 from towpath.trust.anchors import Anchors
 from towpath.trust.evidence import Evidence
 from towpath.trust.handshake import Presented, judge
+from towpath.trust.identities import ClientPolicy
 from towpath.trust.policy import Policy
 from towpath.trust.result import TrustRefused, TrustResult
 
-__all__ = ["HandshakeRefused", "TrustContext", "ssl_context"]
+__all__ = ["HandshakeRefused", "TrustContext", "server_context", "ssl_context"]
 
 FORWARD_SECRET = "ECDHE+AESGCM:ECDHE+AES"
 """Ephemeral key exchange with AES, in the words of OpenSSL; TLS 1.3 has nothing else."""
@@ -99,6 +101,32 @@ TrustContext.sslobject_class = _JudgedObject
 TrustContext.sslsocket_class = _JudgedSocket
 
 
+def server_context(chain: Path, key: Path, clients: ClientPolicy | None = None) -> ssl.SSLContext:
+    """A server's context with its chain and key (PEM files); with `clients` every client must show a good certificate.
+
+    The standard library sends clients no list of acceptable authorities: `ClientPolicy.acceptable_authorities()` is for
+    libraries that can. ::
+
+        asyncio.start_server(handle, port=443, ssl=server_context(chain, key, ClientPolicy(anchors)))
+    """
+    context = TrustContext(ssl.PROTOCOL_TLS_SERVER) if clients is not None else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(FORWARD_SECRET)
+    context.load_cert_chain(chain, key)
+    if isinstance(context, TrustContext) and clients is not None:
+        _equip(context, clients.policy, clients.anchors, Evidence())
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _equip(context: TrustContext, policy: Policy, anchors: Anchors, evidence: Evidence) -> None:
+    context.policy, context.anchors, context.evidence = policy, anchors, evidence
+    context._remembered = OrderedDict()
+    context.verify_flags |= _STRICT
+    for anchor in anchors.certificates():
+        context.load_verify_locations(cadata=anchor.der)
+
+
 def ssl_context(
     policy: Policy = Policy.apple,
     anchors: Anchors | None = None,
@@ -114,12 +142,8 @@ def ssl_context(
     """
     anchors = anchors if anchors is not None else Anchors.system()
     context = TrustContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.policy, context.anchors, context.evidence = policy, anchors, evidence
-    context._remembered = OrderedDict()
+    _equip(context, policy, anchors, evidence)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
-    context.verify_flags |= _STRICT
     context.set_ciphers(FORWARD_SECRET)
-    for anchor in anchors.certificates():
-        context.load_verify_locations(cadata=anchor.der)
     return context

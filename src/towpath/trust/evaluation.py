@@ -22,7 +22,8 @@ from towpath.trust.rules import Context, Rule, rules_for
 __all__ = ["evaluate"]
 
 MAX_CHAIN = 2_000
-MAX_BOUNDARIES = 256
+MAX_BOUNDARIES = 64
+"""Moments that `until()` asks about: each is an evaluation of its own."""
 _NOTHING = Evidence()
 _LEVELS = list(Level)
 
@@ -114,7 +115,7 @@ def _judge(
         paths_tried=tried,
         public_anchor=public,
         ignored=ignored,
-        _boundaries=lambda: _boundaries([leaf, *pool, *candidate.certificates], evidence),
+        _boundaries=lambda: () if finder.budget.spent else _boundaries(at, candidate.certificates, pool, evidence),
         _again=lambda moment: _judge(leaf, pool, ignored, reference, policy, moment, anchors, evidence, fetcher),
     )
 
@@ -145,8 +146,12 @@ def _exhausted(finding: Finding, spent: str) -> Finding:
     )
 
 
-def _boundaries(certificates: list[Certificate], evidence: Evidence) -> tuple[datetime, ...]:
+def _boundaries(
+    at: datetime, path: Sequence[Certificate], pool: Sequence[Certificate], evidence: Evidence
+) -> tuple[datetime, ...]:
     second = timedelta(seconds=1)
+    # Beyond a sane number of certificates only those of the path are asked: a peer must not buy evaluations with them.
+    certificates = [*path, *pool] if len(pool) <= MAX_BOUNDARIES // 4 else path
     moments = {certificate.not_before for certificate in certificates}
     for certificate in certificates:
         if certificate.not_after.year < 9999:
@@ -154,7 +159,7 @@ def _boundaries(certificates: list[Certificate], evidence: Evidence) -> tuple[da
     if evidence.logs is not None:
         moments.update(evidence.logs.changes())
     moments.update(moment + second for moment in _renewals(evidence))
-    return tuple(sorted(moments)[:MAX_BOUNDARIES])
+    return tuple(sorted(moment for moment in moments if moment > at)[:MAX_BOUNDARIES])
 
 
 def _renewals(evidence: Evidence) -> list[datetime]:

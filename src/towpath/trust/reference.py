@@ -89,6 +89,9 @@ def _to_ascii(text: str) -> str:
     labels = name.split(".")
     if len(name) > 253 or not all(_LABEL.match(label) for label in labels):
         raise Misuse(f"{text!r} is no host name: labels are 1 to 63 letters, digits and hyphens, 253 in all")
+    if labels[-1].isdigit():
+        # Whoever writes 192.0.2.300 means an address; a DNS name in a certificate must not stand in for it.
+        raise Misuse(f"{text!r} is no host name: its last label is a number, and it is no IP address")
     return name.lower()
 
 

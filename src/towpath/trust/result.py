@@ -179,19 +179,18 @@ class TrustResult:
         """
         if self._again is None:
             return None
-        for moment in self._later_boundaries():
+        for moment in self._boundaries():
             later = self._again(moment)
             if later.accepted != self.accepted:
                 return Change(moment, later.accepted, _cause(self, later))
         return None
 
     def unchanged_before(self) -> datetime | None:
-        """The next moment at which anything of the evidence begins or ends: until then the same question has the same
-        answer. `None` when there is no such moment."""
-        return next(iter(self._later_boundaries()), None)
+        """The next moment at which anything of the path or the evidence begins or ends; `None` without one.
 
-    def _later_boundaries(self) -> list[datetime]:
-        return [moment for moment in self._boundaries() if moment > self.at]
+        Until then the same question has the same answer.
+        """
+        return next(iter(self._boundaries()), None)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON. Times are RFC 3339 in UTC."""

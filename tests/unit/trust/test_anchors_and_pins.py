@@ -40,6 +40,15 @@ def test_a_place_that_is_not_there_is_refused_with_its_name(tmp_path: Path) -> N
         Anchors.pem(tmp_path / "missing.pem")
 
 
+def test_one_bad_certificate_spoils_a_file_of_your_own_and_no_public_store(pki: Pki, tmp_path: Path) -> None:
+    bad = b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
+    place = tmp_path / "store.pem"
+    place.write_bytes(bad + pki.root.certificate.public_bytes(Encoding.PEM))
+    assert len(Anchors.pem(place, public=True)) == 1
+    with pytest.raises(ConfigInvalid, match=r"store\.pem"):
+        Anchors.pem(place)
+
+
 def test_the_system_and_certifi_have_public_anchors() -> None:
     for anchors in (Anchors.system(), Anchors.certifi()):
         assert len(anchors) > 20

@@ -7,16 +7,20 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from towpath.errors import PeerViolation
-from towpath.testing.pki import Identity, Pki
+from towpath.testing.pki import CLIENT, Identity, Pki, Recipe
 from towpath.trust import Anchors, Evidence, Policy, TrustRefused, evaluate
 from towpath.trust.context import HandshakeRefused, ssl_context
+from towpath.trust.context import server_context as trust_server_context
 from towpath.trust.handshake import Alert, Presented, alert_for, judge
+from towpath.trust.identities import ClientPolicy
 
 HOST = "www.example.com"
 
@@ -197,3 +201,79 @@ def test_a_handshake_refusal_is_a_trust_refusal(pki: Pki, anchors: Anchors) -> N
     refused = HandshakeRefused(evaluate(pki.broken("expired").identity.chain, HOST, None, pki.at, anchors))
     assert isinstance(refused, TrustRefused)
     assert str(refused).startswith("x509.validity: certificate 0: ")
+
+
+@pytest.mark.parametrize(
+    ("who", "accepted"), [("client", True), ("server", False), ("stranger", False), ("expired", False), ("none", False)]
+)
+def test_a_server_judges_its_clients(pki: Pki, anchors: Anchors, tmp_path: Path, who: str, accepted: bool) -> None:
+    client = Recipe(names=("me@example.com",), usages=(CLIENT,))
+    identities = {
+        "client": pki.client(),
+        "server": pki.good(),
+        "stranger": pki.new_root("stranger").issue(client),
+        "expired": pki.intermediate.issue(replace(client, starts=timedelta(days=-99))),
+    }
+    demanding = trust_server_context(*pki.good().write(tmp_path), ClientPolicy(anchors))
+    context = ssl_context(Policy.apple, anchors)
+    if who != "none":
+        context.load_cert_chain(*identities[who].write(tmp_path, who))
+
+    async def run() -> bytes:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                writer.write(await reader.read(100))
+                await writer.drain()
+            writer.close()
+
+        asyncio.get_running_loop().set_exception_handler(lambda loop, problem: None)
+        async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=demanding) as server:
+            port = server.sockets[0].getsockname()[1]
+            try:
+                return (await exchange(port, context))[0]
+            except OSError:
+                return b""
+
+    assert asyncio.run(run()) == (b"over tls" if accepted else b"")
+
+
+def test_quic_shows_its_chain_to_the_same_judge(pki: Pki, anchors: Anchors, tmp_path: Path) -> None:
+    configuration = pytest.importorskip("aioquic.quic.configuration")
+    connection = pytest.importorskip("aioquic.quic.connection")
+    serving = configuration.QuicConfiguration(is_client=False, alpn_protocols=["x"])
+    serving.load_cert_chain(*pki.good().write(tmp_path))
+    asking = configuration.QuicConfiguration(alpn_protocols=["x"], server_name=HOST, verify_mode=ssl.CERT_NONE)
+    client = connection.QuicConnection(configuration=asking)
+    client.connect(("server", 1), now=0.0)
+    server = connection.QuicConnection(
+        configuration=serving, original_destination_connection_id=client.original_destination_connection_id
+    )
+    for step in range(6):
+        for sender, receiver, source in ((client, server, ("client", 1)), (server, client, ("server", 1))):
+            for datagram, _ in sender.datagrams_to_send(now=step / 10):
+                receiver.receive_datagram(datagram, source, now=step / 10)
+    presented = Presented.from_aioquic(client.tls)
+    assert len(presented.chain) == 2
+    assert judge(presented, HOST, Policy.apple, anchors, evidence=Evidence()).accepted
+    assert not judge(presented, "other.example.com", Policy.apple, anchors, evidence=Evidence()).accepted
+
+
+def test_a_server_met_again_with_the_same_chain_keeps_its_verdict_until_it_is_forgotten(
+    pki: Pki, anchors: Anchors, tmp_path: Path
+) -> None:
+    context = ssl_context(Policy.apple, anchors)
+    identity = pki.good()
+
+    def meet(identity: Identity) -> object:
+        with (
+            served_blocking(identity, tmp_path) as port,
+            socket.create_connection(("127.0.0.1", port)) as plain,
+            context.wrap_socket(plain, server_hostname=HOST) as secure,
+        ):
+            return secure.trust  # type: ignore[attr-defined]
+
+    first = meet(identity)
+    assert meet(identity) is first
+    assert meet(pki.good()) is not first
+    context.forget()
+    assert meet(identity) is not first

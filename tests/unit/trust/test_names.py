@@ -55,7 +55,21 @@ def test_a_reference_is_read_into_one_form(text: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ".", "a..b", "-a.example", "a b", "a" * 64, "x." * 127 + "toolong", "a@b@c", "a\x00b"]
+    "text",
+    [
+        "",
+        ".",
+        "a..b",
+        "-a.example",
+        "a b",
+        "a" * 64,
+        "x." * 127 + "toolong",
+        "a@b@c",
+        "a\x00b",
+        "192.0.2.300",
+        "1.2.3",
+        "42",
+    ],
 )
 def test_what_is_no_name_is_a_misuse(text: str) -> None:
     with pytest.raises(Misuse):

@@ -169,3 +169,10 @@ def test_a_path_is_found_through_a_mesh_when_one_member_leads_to_an_anchor(pki: 
     result = evaluate([leaf, *(load(each.certificate).der for each in loops)], HOST, Policy.apple, pki.at, anchors)
     assert result.accepted, result.failures
     assert [certificate.label for certificate in result.path[1:]] == ["left", "exit", "Towpath test root"]
+
+
+def test_the_end_of_a_search_that_was_given_up_is_not_looked_for(anchors: Anchors) -> None:
+    pki = Pki()
+    leaf, others = mesh(pki, 300, 20)
+    result = evaluate([leaf, *others], HOST, Policy.apple, pki.at, anchors)
+    assert result.until() is None
