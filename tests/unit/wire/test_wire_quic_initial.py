@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towpath.wire.quic_initial import QuicFlow
-from towpath.wire.quic_keys import VERSION_1, VERSION_2, ClientKeys
+from towpath.wire.quic_keys import VERSION_1, VERSION_2, ClientKeys, whole_number
 from towpath.wire.tls_hello import ClientHello
 
 VERSIONS = {VERSION_1: QuicProtocolVersion.VERSION_1, VERSION_2: QuicProtocolVersion.VERSION_2}
@@ -102,6 +102,22 @@ def sent(connection: QuicConnection, now: float = 0.0) -> list[bytes]:
 def test_keys_are_those_of_the_rfcs_samples(version: int, key: str, iv: str, protection: str) -> None:
     keys = ClientKeys(version, bytes.fromhex("8394c8f03e515708"))
     assert (keys.key.hex(), keys.iv.hex(), keys.protection.hex()) == (key, iv, protection)
+
+
+@pytest.mark.parametrize(
+    ("truncated", "bits", "expected", "number"),
+    [
+        (0x9B32, 16, 0xA82F30EB, 0xA82F9B32),
+        (0x01, 8, 0x1FF, 0x201),
+        (0xFF, 8, 0x100, 0xFF),
+        (0x05, 8, 0, 0x05),
+        (0xFF, 8, 0, 0xFF),
+    ],
+)
+def test_a_packet_number_is_the_nearest_to_the_expected_one(
+    truncated: int, bits: int, expected: int, number: int
+) -> None:
+    assert whole_number(truncated, bits, expected) == number
 
 
 # Real clients
@@ -289,6 +305,13 @@ def test_a_second_hello_after_a_retry_request_is_judged_too() -> None:
     assert verdicts(flow, again) == ["hold", "pass"]
     other = seal(crypto(hello("evil.test"), 2 * start), number=3)
     assert verdicts(flow, [other, seal(b"\1", number=4)]) == ["refuse", "pass"]
+
+
+def test_a_second_hello_right_behind_the_first_is_judged_too() -> None:
+    flow = QuicFlow(good)
+    assert flow.receive(seal(crypto(hello() + hello("evil.test")))) == "refuse"
+    assert flow.fault is None
+    assert QuicFlow(good).receive(seal(crypto(hello() + hello("evil.test")[:9]))) == "hold"
 
 
 def test_after_a_refusal_a_hello_must_come_whole_again() -> None:
