@@ -43,6 +43,13 @@ def test_hosts_reach_each_other_over_routers_and_switches(office: LabPlan) -> No
                     assert _round_trip(client, address) < 1, f"{client} to {address}"
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8:dead::1"])
+def test_hosts_behind_routers_hear_that_nobody_has_an_address(office: LabPlan, address: str) -> None:
+    with office.start() as lab:
+        ping = lab["alice"].run(["ping", "-c1", "-W2", address])
+    assert "Unreachable" in ping.stdout or "unreachable" in ping.stdout
+
+
 def test_each_router_is_one_hop(office: LabPlan) -> None:
     with office.start() as lab:
         ping = lab["outside"].run(["ping", "-c1", "-W2", lab["alice"].address4])
