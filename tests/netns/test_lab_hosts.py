@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +165,24 @@ def test_a_socket_made_on_a_host_is_in_its_network(lab: Lab) -> None:
         connection.sendall(b"hello")
         assert connection.recv(100) == b"hello"
         assert connection.getsockname()[0] == lab["client"].address4
+
+
+def test_a_host_can_have_a_lab_of_its_own(lab: Lab) -> None:
+    program = """
+from towpath.testing import Http, LabPlan
+with LabPlan().host("client").host("inner", serves=[Http(names=("inner.test",))]).start() as lab:
+    print(lab["client"].run(["curl", "-sS", "http://inner.test/"], check=True).stdout)
+"""
+    done = lab["client"].run([sys.executable, "-c", program])
+    assert "This is inner." in done.stdout, done.stderr
+
+
+def test_a_lab_starts_while_an_event_loop_runs() -> None:
+    async def start() -> int:
+        with PLAN.start() as inner:
+            return inner["client"].run(["curl", "-sS", "https://news.test/"]).returncode
+
+    assert asyncio.run(start()) == 0
 
 
 def test_names_and_addresses_are_told(lab: Lab) -> None:

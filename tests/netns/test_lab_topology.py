@@ -76,6 +76,14 @@ def test_a_delay_is_that_of_every_packet_each_way(family: str) -> None:
         assert done.stdout == "5000000", done.stderr
 
 
+def test_a_delay_can_come_and_go() -> None:
+    with LabPlan().host("near").host("far", delay=0.0, serves=[TcpEcho()]).start() as lab:
+        assert _round_trip(lab["near"], lab["far"].address4) < 0.05
+        with lab["far"].fault("delay", seconds=0.05):
+            assert _round_trip(lab["near"], lab["far"].address4) >= 0.1
+        assert _round_trip(lab["near"], lab["far"].address4) < 0.05
+
+
 def test_rate_and_loss_of_a_plan_hold_from_the_start() -> None:
     plan = LabPlan().host("near").host("far", rate="5mbit", loss=100.0, serves=[TcpEcho()])
     with plan.start() as lab:

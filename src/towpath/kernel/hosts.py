@@ -88,6 +88,9 @@ class World(Protocol):
     def set_card(self, node: str, device: str, *, up: bool) -> None:
         """Pulls the plug of a card, or plugs it in again. Raises `HostFault`."""
 
+    def set_delay(self, node: str, device: str, seconds: float) -> None:
+        """Changes the delay of a card that was made with one."""
+
     def close(self) -> None:
         """Kills every process in the world and waits until they are gone; safe to call twice."""
 
