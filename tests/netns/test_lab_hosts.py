@@ -42,6 +42,13 @@ def test_hosts_answer_ping_of_an_ordinary_user(lab: Lab, family: str) -> None:
     assert ping.returncode == 0, ping.stdout
 
 
+@pytest.mark.parametrize("family", ["AF_INET, 2, 1", "AF_INET6, 2, 58"], ids=["4", "6"])
+def test_an_ordinary_user_may_open_a_ping_socket(lab: Lab, family: str) -> None:
+    program = f"import socket; socket.socket(socket.{family})"
+    done = lab["client"].run(["python3", "-c", program])
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("family", "address"), [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8:dead::1")], ids=["4", "6"]
 )
