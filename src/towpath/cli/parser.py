@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import sys
 from typing import NoReturn
 
 from towpath import __version__
 
 COMMANDS: dict[str, str] = {
+    "run": "give one command only the network it was allowed",
+    "policy": "read policy files, and say what they mean for a destination",
     "lab": "run a little internet of hosts, and commands on them",
 }
 """Subcommand to one line of help. The module `towpath.cli.NAME` has `add(parser)`, which sets the default `call`."""
@@ -22,16 +26,31 @@ class Parser(argparse.ArgumentParser):
         self.exit(125, f"{self.prog}: {message}\n{self.prog}: hint: {self.prog} --help\n")
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Asks for the terminal's width by itself: argparse makes a formatter for each option and imports much for it."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = os.get_terminal_size(sys.stdout.fileno()).columns
+        except (OSError, ValueError, AttributeError):
+            columns = 100
+        super().__init__(prog, width=max(60, columns - 2))
+
+
 def build(words: list[str], *, whole: bool = False) -> argparse.ArgumentParser:
     """The parser for a command line that begins with `words`; with `whole` every subcommand is filled in."""
     parser = Parser(
-        prog="towpath", description="Application networking for Linux: one command, only the network it was allowed."
+        prog="towpath",
+        description="Application networking for Linux: one command, only the network it was allowed.",
+        formatter_class=Formatter,
     )
     parser.add_argument("--version", action="version", version=f"towpath {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, prog="towpath", parser_class=Parser
+    )
     asked = next((word for word in words if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
-        sub = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub = commands.add_parser(name, help=summary, formatter_class=Formatter)
         if whole or name == asked:
             importlib.import_module(f"towpath.cli.{name.replace('-', '_')}").add(sub)
     return parser

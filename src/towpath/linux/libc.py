@@ -141,3 +141,20 @@ def unmount(target: str, flags: int = 0) -> None:
     if _libc.umount2(os.fsencode(target), flags) < 0:
         code = ctypes.get_errno()
         raise HostFault(f"unmount {target}", code, os.strerror(code))
+
+
+def capset(header: bytes, data: bytes) -> None:
+    """capset(2) for this thread."""
+    if _libc.capset(ctypes.c_char_p(header), ctypes.c_char_p(data)) < 0:
+        code = ctypes.get_errno()
+        raise HostFault("capset", code, os.strerror(code))
+
+
+def signalfd(mask: bytes) -> int:
+    """signalfd(2), non-blocking and closed on exec; `mask` is the kernel's eight-byte signal set."""
+    holder = ctypes.create_string_buffer(mask.ljust(128, b"\0"), 128)
+    descriptor = int(_libc.signalfd(-1, holder, os.O_NONBLOCK | os.O_CLOEXEC))
+    if descriptor < 0:
+        code = ctypes.get_errno()
+        raise HostFault("signalfd", code, os.strerror(code))
+    return descriptor

@@ -22,7 +22,7 @@ _UPPER = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ-_")
 _DIGITS = frozenset(b"0123456789")
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_TARGET = frozenset(range(0x21, 0x7F)) - frozenset(b'#"<>\\^`{|}')
+_TARGET = frozenset(range(0x21, 0x7F)) - frozenset(b"#")
 _VALUE = frozenset(range(0x20, 0x7F)) | frozenset(range(0x80, 0x100)) | frozenset(b"\t")
 _HOST = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_.")
 _FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host", b"upgrade"))
@@ -148,8 +148,6 @@ class RequestReader:
                 self._line = line[:-2]
             self._raw += line
             return
-        if not self._raw:
-            raise PeerViolation("http-empty-line", "before a request")
         head, self._state, self._left = _head(self._line, self._fields, bytes(self._raw + line))
         self._upgrading = head.upgrade is not None
         self._raw.clear()
@@ -179,11 +177,11 @@ def _take_line(buffer: bytearray, limit: int, *, first: bool) -> bytes | None:
     """One line with its CR LF, checked as far as it is there."""
     end = buffer.find(b"\n", 0, limit)
     text = buffer[:end] if end >= 0 else buffer[:limit]
+    if first and looks_like(bytes(text)) is False:
+        raise PeerViolation("http-not-a-request", repr(bytes(text[:16])))
     bare = text.find(b"\r", 0, -1)
     if bare >= 0 or (end >= 0 and not text.endswith(b"\r")):
         raise PeerViolation("http-line-end", "CR or LF alone")
-    if first and looks_like(bytes(text)) is False:
-        raise PeerViolation("http-not-a-request", repr(bytes(text[:16])))
     if end < 0:
         if len(buffer) >= limit:
             raise PeerViolation("http-too-long", f"no end of line within {limit} bytes")

@@ -1,0 +1,105 @@
+"""`towpath policy`: read policy files, and say what they mean for a destination."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from towpath.errors import ConfigInvalid
+from towpath.policy.explain import explain
+from towpath.policy.file import load_file
+from towpath.policy.policy import Place, Policy
+from towpath.policy.rule import Rule
+
+__all__ = ["add"]
+
+_EXAMPLES = """\
+examples:
+  towpath policy check news.toml
+  towpath policy explain --policy news.toml www.news.test:443
+  towpath policy explain --allow good.test:443 --json tcp://good.test:22
+
+A rule is [SCHEME://]HOST[:PORT]: example.test:443, *.example.test, udp://192.0.2.0/24:53, icmp://*.
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills the parser of `towpath policy`."""
+    parser.description = "Read policy files, and say what they mean for a destination."
+    parser.epilog = _EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    check = actions.add_parser("check", help="read files and print each rule as understood (exit 1 for a mistake)")
+    check.add_argument("files", metavar="FILE", nargs="+", help="a policy file (TOML)")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(call=_check)
+
+    why = actions.add_parser("explain", help="say whether a destination is allowed, and why (exit 0 or 1)")
+    why.add_argument("destination", metavar="DESTINATION", help="[SCHEME://]HOST[:PORT]")
+    why.add_argument("--policy", metavar="FILE", action="append", default=[], help="a policy file; repeatable")
+    why.add_argument("--allow", metavar="RULE", action="append", default=[], help="a rule that allows; repeatable")
+    why.add_argument("--deny", metavar="RULE", action="append", default=[], help="a rule that denies; repeatable")
+    why.add_argument("--json", action="store_true", help="print one JSON object")
+    why.set_defaults(call=_explain)
+
+
+def _check(options: argparse.Namespace) -> int:
+    places: list[Place] = []
+    faults: list[ConfigInvalid] = []
+    for path in options.files:
+        try:
+            places += load_file(path)
+        except ConfigInvalid as error:
+            faults.append(error)
+    if options.json:
+        _print_json(
+            {
+                "default": Policy(places).default,
+                "places": [
+                    {"where": place.where, "rules": [_as_dict(rule) for rule in (*place.deny, *place.allow)]}
+                    for place in places
+                ],
+                "errors": [{"where": fault.where, "reason": fault.reason, "hint": fault.hint} for fault in faults],
+            }
+        )
+    else:
+        for place in places:
+            print(place.where)
+            for rule in (*place.deny, *place.allow):
+                print(f"  {rule.action:5} {rule.text:32} {rule.meaning}")
+        if not faults:
+            print(f"whatever no rule matches: {Policy(places).default}")
+        for fault in faults:
+            print(fault, file=sys.stderr)
+            if fault.hint:
+                print(f"  hint: {fault.hint}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    policy = Policy.load(options.allow, options.deny, options.policy)
+    explanation = explain(policy, options.destination)
+    if options.json:
+        _print_json(explanation.as_dict())
+    else:
+        print(explanation.as_text())
+    return 0 if explanation.verdict == "allow" else 1
+
+
+def _as_dict(rule: Rule) -> dict[str, object]:
+    return {
+        "action": rule.action,
+        "schemes": None if rule.schemes is None else sorted(rule.schemes),
+        "host": rule.host.text,
+        "port": rule.port,
+        "text": rule.text,
+        "where": rule.where,
+        "meaning": rule.meaning,
+    }
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    print(json.dumps(value, indent=2))

@@ -1,0 +1,115 @@
+"""`towpath run`: a command with only the network it was allowed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from towpath.errors import CommandUnusable, ConfigInvalid
+
+__all__ = ["add"]
+
+_EPILOG = """\
+A RULE is [SCHEME://]HOST[:PORT]; schemes are tls, quic, http, tcp, udp, icmp. Without a scheme, port 443 means tls and
+quic, 80 means http, any other port tcp. HOST is a name, *.suffix, *, an address or a prefix. Once any --allow is given,
+everything else is refused; --deny comes before --allow.
+
+examples:
+  towpath run -- curl https://example.org/                    its own network, everything allowed
+  towpath run --allow pypi.org:443 --allow files.pythonhosted.org:443 -- pip download six
+  towpath run --policy agent.toml --report table -- ./agent   rules from a file, a table of all flows at the end
+  towpath run --allow-local 5432 --publish 8080:80 -- ./app   the host's database in, the app's web page out
+
+exit code: the command's own; 126 and 127 as a shell has them; 125 when Towpath itself failed; killed by signal N,
+towpath ends by N.
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills in the options of `towpath run`."""
+    parser.usage = "towpath run [options] -- COMMAND [ARGUMENT ...]"
+    parser.epilog = _EPILOG
+    rules = parser.add_argument_group("what it may reach")
+    rules.add_argument("--allow", action="append", default=[], metavar="RULE", help="allow what the rule names")
+    rules.add_argument("--deny", action="append", default=[], metavar="RULE", help="refuse what the rule names")
+    rules.add_argument("--policy", action="append", default=[], metavar="FILE", help="rules from a TOML file")
+    rules.add_argument(
+        "--allow-local",
+        action="append",
+        default=[],
+        type=_port,
+        metavar="PORT",
+        help="a port of the host's loopback",
+    )
+    rules.add_argument(
+        "--publish", action="append", default=[], metavar="[HOSTPORT:]PORT", help="let the host reach a server inside"
+    )
+    rules.add_argument(
+        "--allow-unix", action="append", default=[], metavar="PATH", help="a Unix socket of the host's that it may use"
+    )
+    inherit = parser.add_argument_group("what it inherits")
+    inherit.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set, or with NAME= empty")
+    inherit.add_argument(
+        "--keep-fd", action="append", default=[], type=int, metavar="N", help="keep an open descriptor of any kind"
+    )
+    say = parser.add_argument_group("what it says")
+    say.add_argument("--report", choices=("table", "json", "none"), help="of all flows (default: none)")
+    say.add_argument("--report-file", metavar="FILE", help="write the report there (default: JSON lines)")
+    say.add_argument("--quiet", action="store_true", help="no lines about refusals")
+    say.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="default: %(default)s"
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(call=call)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 < port < 65536:
+        raise argparse.ArgumentTypeError(f"{text} is not a port (1 to 65535)")
+    return port
+
+
+def _environment(settings: list[str]) -> dict[str, str]:
+    found = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not name or not equals:
+            raise ConfigInvalid("--env", f"{setting!r} is not NAME=VALUE", "for example --env DEBUG=1")
+        found[name] = value
+    return found
+
+
+def call(options: argparse.Namespace) -> int:
+    """Runs the command."""
+    from towpath.sandbox.options import RunOptions
+    from towpath.sandbox.run import run
+
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        raise ConfigInvalid("towpath run", "no command was given", "towpath run --allow pypi.org:443 -- COMMAND")
+    publish = []
+    if options.publish:
+        from towpath.sandbox.publish import parse_publish
+
+        publish = [parse_publish(text) for text in options.publish]
+    try:
+        return run(
+            RunOptions(
+                argv=command,
+                allow=options.allow,
+                deny=options.deny,
+                policy=options.policy,
+                allow_local=options.allow_local,
+                publish=publish,
+                allow_unix=options.allow_unix,
+                keep_fd=options.keep_fd,
+                environment=_environment(options.env),
+                report=options.report or ("json" if options.report_file else "none"),
+                report_file=options.report_file,
+                level="error" if options.quiet else options.log_level,
+            )
+        )
+    except CommandUnusable as error:
+        print(f"towpath: {error}", file=sys.stderr)
+        return error.code

@@ -1,0 +1,38 @@
+"""The facilities of this operating system, by name: the one module that imports `towpath.linux`.
+
+There is one answer so far. Another would be chosen here, and nowhere else. Each is imported when it is first asked for,
+because a command must not wait for what only its first flow needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from towpath.linux import addresses, mounts, owners, pipes, signals, sockets
+    from towpath.linux.scope import CommandStopped, LinuxScope, ProcessFolder, SocketsMade
+
+__all__ = [
+    "CommandStopped",
+    "LinuxScope",
+    "ProcessFolder",
+    "SocketsMade",
+    "addresses",
+    "mounts",
+    "owners",
+    "pipes",
+    "signals",
+    "sockets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name[0].isupper():
+        found = getattr(importlib.import_module("towpath.linux.scope"), name)
+    else:
+        found = importlib.import_module(f"towpath.linux.{name}")
+    globals()[name] = found
+    return found

@@ -1,0 +1,149 @@
+"""The mount namespace of a confined command: a /proc of its own, no set-user-ID, no way to the host's Unix sockets.
+
+mount(2), mount_setattr(2), unix(7). Pathname sockets are not cut off by a network namespace, so every one that the
+caller's namespace knows is covered, and so are the folders in which new ones appear.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+
+from towpath.errors import HostFault
+from towpath.linux import libc
+
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
+_MNT_DETACH = 2
+_AT_RECURSIVE = 0x8000
+_AT_FDCWD = -100
+_ATTR_RDONLY, _ATTR_NOSUID = 1, 2
+_SO_ACCEPTCON = 0x10000
+
+_SOCKET_FOLDERS = ("/run/user", "/run/dbus", "/run/systemd", "/run/nscd", "/tmp/.X11-unix", "/tmp/.ICE-unix")
+
+
+def listening_unix_sockets(table: str = "/proc/net/unix") -> list[str]:
+    """The pathnames in the caller's table of Unix sockets, each once, those of a run's masked folders left out."""
+    found = set()
+    with open(table, encoding="utf-8", errors="surrogateescape") as lines:
+        next(lines, None)
+        for line in lines:
+            fields = line.rstrip("\n").split(None, 7)
+            if len(fields) == 8 and fields[7].startswith("/"):
+                found.add(fields[7])
+    return sorted(found)
+
+
+def socket_folders() -> list[str]:
+    """Folders in which servers of the host put their sockets, now or later."""
+    try:
+        terminals = [f"/tmp/{name}" for name in os.listdir("/tmp") if name.startswith(("tmux-", "ssh-"))]
+    except OSError:
+        terminals = []
+    return [*_SOCKET_FOLDERS, *terminals]
+
+
+def _set_attributes(path: str, flags: int) -> None:
+    attributes = struct.pack("=QQQQ", flags, 0, 0, 0)
+    libc.syscall("mount_setattr", _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, attributes, len(attributes))
+
+
+def separate() -> None:
+    """Cuts this mount namespace off from the caller's and takes set-user-ID and file capabilities out of it.
+
+    With no file capabilities left, a program that carries some (ping) runs without them, instead of not at all.
+    """
+    libc.mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+    try:
+        _set_attributes("/", _ATTR_NOSUID)
+    except HostFault as fault:
+        if fault.errno not in (errno.ENOSYS, errno.EINVAL):
+            raise
+
+
+def own_proc() -> bool:
+    """Mounts a /proc of this process namespace; `False` where the system masks its own, and it is kept instead.
+
+    The /proc that is kept shows processes outside; their memory and environment stay closed, because they live in
+    another user namespace.
+    """
+    try:
+        libc.mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    except HostFault as fault:
+        if fault.errno != errno.EPERM:
+            raise
+        return False
+    return True
+
+
+def close_system_settings() -> None:
+    """Makes /proc/sys and /sys read-only: uid 0 owns their files and needs no capability to write them."""
+    libc.mount("/proc/sys", "/proc/sys", None, _MS_BIND)
+    _set_attributes("/proc/sys", _ATTR_RDONLY)
+    for path in ("/proc/sysrq-trigger", "/proc/irq", "/proc/bus"):
+        if os.path.exists(path):
+            libc.mount(path, path, None, _MS_BIND)
+            _set_attributes(path, _ATTR_RDONLY)
+    _set_attributes("/sys", _ATTR_RDONLY)
+
+
+def mask_sockets(paths: list[str], folders: list[str], keep: list[str]) -> list[str]:
+    """Covers the socket files `paths` and the `folders`; the sockets in `keep` stay reachable.
+
+    Gives the folders that were covered: new files in them are in memory and never the host's.
+    """
+    kept = {os.path.realpath(path): os.open(path, os.O_PATH | os.O_CLOEXEC) for path in keep}
+    covered = []
+    for folder in folders:
+        if os.path.isdir(folder) and not os.path.islink(folder):
+            libc.mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=64k")
+            covered.append(folder)
+    for path in paths:
+        if _within(path, covered) or os.path.realpath(path) in kept:
+            continue
+        try:
+            if stat.S_ISSOCK(os.stat(path).st_mode):
+                libc.mount("/dev/null", path, None, _MS_BIND)
+        except OSError as fault:
+            if fault.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+                raise  # what cannot be reached to be covered cannot be connected to either
+    for path, descriptor in kept.items():
+        if _within(path, covered):
+            _make_file(path)
+            libc.mount(f"/proc/self/fd/{descriptor}", path, None, _MS_BIND)
+        os.close(descriptor)
+    return covered
+
+
+def _within(path: str, folders: list[str]) -> bool:
+    return any(path.startswith(folder + "/") for folder in folders)
+
+
+def _make_file(path: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def own_runtime_folder(path: str) -> None:
+    """An empty folder of the user's where the covered /run/user held one (XDG Base Directory Specification)."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+def cover_file(path: str, content: bytes, covered: list[str]) -> None:
+    """Puts `content` in the place of the file that `path` leads to, which is made only inside `covered` folders."""
+    target = os.path.realpath(path)
+    if not os.path.exists(target):
+        if not _within(target, covered):
+            return  # programs without a resolv.conf ask 127.0.0.1, which is answered too
+        _make_file(target)
+    # A file in memory can be bound only from a mount of this namespace, so it lives in one for a moment.
+    libc.mount("tmpfs", "/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "mode=755,size=64k")
+    try:
+        with open("/tmp/file", "wb") as file:
+            file.write(content)
+        os.chmod("/tmp/file", 0o644)
+        libc.mount("/tmp/file", target, None, _MS_BIND)
+    finally:
+        libc.unmount("/tmp", _MNT_DETACH)

@@ -1,0 +1,177 @@
+"""Sockets of a scope: made inside its network namespace, used by the manager from outside.
+
+ip(7), ipv6(7), raw(7), udp(7). A socket belongs to the namespace in which it was made for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import socket
+import struct
+import termios
+
+_IP_TRANSPARENT = 19
+_IP_RECVORIGDSTADDR = 20
+_IPV6_RECVORIGDSTADDR = 74
+_IPV6_TRANSPARENT = 75
+_IP_PKTINFO = 8
+_IPV6_RECVPKTINFO, _IPV6_PKTINFO = 49, 50
+_IPV6_CHECKSUM = 7
+_SOL_RAW = 255
+_SO_ATTACH_FILTER = 26
+_IP_RECVERR, _IPV6_RECVERR = 11, 25
+_BACKLOG = 4096
+_RECEIVE_BUFFER = 4 << 20
+
+
+def _family(version: int) -> socket.AddressFamily:
+    return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+def _set_transparent(made: socket.socket, version: int) -> None:
+    if version == 4:
+        made.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+    else:
+        made.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+
+def tcp_listener(version: int, address: str, port: int, *, transparent: bool) -> socket.socket:
+    """A non-blocking listener; a transparent one accepts connections to any address that TPROXY hands it."""
+    made = socket.socket(_family(version), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if transparent:
+        _set_transparent(made, version)
+    elif version == 6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    made.bind((address, port))
+    made.listen(_BACKLOG)
+    return made
+
+
+def udp_intake(version: int, address: str, port: int) -> socket.socket:
+    """A transparent UDP socket whose datagrams come with their original destination; see `original_destination`."""
+    made = socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    _set_transparent(made, version)
+    if version == 4:
+        made.setsockopt(socket.IPPROTO_IP, _IP_RECVORIGDSTADDR, 1)
+    else:
+        made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVORIGDSTADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    made.bind((address, port))
+    return made
+
+
+def original_destination(ancillary: list[tuple[int, int, bytes]]) -> tuple[bytes, int] | None:
+    """`(packed address, port)` that a datagram of `udp_intake` was sent to."""
+    for level, kind, data in ancillary:
+        if level == socket.IPPROTO_IP and kind == _IP_RECVORIGDSTADDR and len(data) >= 8:
+            return data[4:8], int.from_bytes(data[2:4], "big")
+        if level == socket.IPPROTO_IPV6 and kind == _IPV6_RECVORIGDSTADDR and len(data) >= 24:
+            return data[8:24], int.from_bytes(data[2:4], "big")
+    return None
+
+
+def dns_intake(version: int) -> socket.socket:
+    """A UDP socket on port 53 of every address (all of them are local in a scope); answers leave from the one asked."""
+    made = socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if version == 4:
+        made.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+    else:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+    _set_transparent(made, version)
+    made.bind(("", 53))
+    return made
+
+
+def packet_info(ancillary: list[tuple[int, int, bytes]]) -> bytes | None:
+    """The packed address that a datagram of `dns_intake` was sent to."""
+    for level, kind, data in ancillary:
+        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(data) >= 12:
+            return data[8:12]
+        if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO and len(data) >= 20:
+            return data[:16]
+    return None
+
+
+def from_address(source: bytes) -> list[tuple[int, int, bytes]]:
+    """The control message that makes a datagram leave from `source` (a packed address)."""
+    if len(source) == 4:
+        return [(socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=I4s4x", 0, source))]
+    return [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, struct.pack("=16sI", source, 0))]
+
+
+def raw_sender(version: int, protocol: int) -> socket.socket:
+    """A raw socket that only sends: answers from addresses that are not this host's.
+
+    A filter that takes nothing keeps the kernel from handing it copies of the traffic. For IPv6 the kernel computes
+    the checksum of UDP at its place in the head (RFC 3542 section 3.1).
+    """
+    made = socket.socket(_family(version), socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    if version == 4:
+        made.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+    else:
+        made.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+        if protocol == socket.IPPROTO_UDP:
+            made.setsockopt(_SOL_RAW, _IPV6_CHECKSUM, 6)
+    take_nothing = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0), 8)
+    program = struct.pack("=H6xQ", 1, ctypes.addressof(take_nothing))
+    made.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _RECEIVE_BUFFER)
+    return made
+
+
+def echo_socket(version: int) -> socket.socket:
+    """A datagram ICMP socket (icmp(7)), which `net.ipv4.ping_group_range` may refuse with `PermissionError`."""
+    protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
+    return socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+
+
+def dial_datagram(version: int, address: str, port: int) -> socket.socket:
+    """A UDP socket connected to one peer, which is told of every ICMP error (ip(7), IP_RECVERR).
+
+    Raises `OSError` where there is no way to the peer.
+    """
+    made = socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if version == 4:
+            made.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        else:
+            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        made.connect((address, port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def drain_errors(made: socket.socket) -> None:
+    """Empties the error queue of `dial_datagram`'s socket, whose memory counts against its buffer."""
+    try:
+        while True:
+            made.recvmsg(1, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+    except OSError:
+        return
+
+
+def dial_stream(version: int, address: str, port: int) -> tuple[socket.socket, int]:
+    """Begins a TCP connection: the socket, and 0 (connected), EINPROGRESS, or the error number."""
+    made = socket.socket(_family(version), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    return made, made.connect_ex((address, port))
+
+
+def unsent(made: socket.socket) -> int:
+    """Bytes of a TCP socket that the peer has not acknowledged (tcp(7), SIOCOUTQ)."""
+    return int(struct.unpack("=i", fcntl.ioctl(made.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+
+
+def reset(made: socket.socket) -> None:
+    """Closes a TCP socket with a reset."""
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+    except OSError:
+        pass  # not connected: a plain close says the same
+    made.close()

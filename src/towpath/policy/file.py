@@ -1,0 +1,110 @@
+"""Policy files: TOML with `allow` and `deny` lists at the top and in `[[rule]]` tables, each a place of its own."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+from towpath.errors import ConfigInvalid
+from towpath.policy.locate import Locator
+from towpath.policy.policy import Place
+from towpath.policy.rule import Rule, parse_rule
+
+__all__ = ["load_file"]
+
+_Path = tuple[str | int, ...]
+_TYPES = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "a table"}
+
+
+def load_file(path: str) -> list[Place]:
+    """The places of one file: what stands at its top, then each `[[rule]]` table in order.
+
+    Raises `ConfigInvalid` whose `where` is ``FILE:LINE:COLUMN`` (``FILE`` when it cannot be read).
+
+        allow = ["good.test:443"]
+
+        [[rule]]
+        comment = "news, but not their trackers"
+        deny = ["*.ads.test"]
+        allow = ["*.news.test"]
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode("utf-8")
+    except OSError as error:
+        raise ConfigInvalid(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid(path, f"byte {error.start + 1} is not UTF-8", "save the file as UTF-8") from error
+    return _File(path, text).places()
+
+
+class _File:
+    __slots__ = ("_locator", "_path", "_text")
+
+    def __init__(self, path: str, text: str) -> None:
+        self._path = path
+        self._text = text.replace("\r\n", "\n")
+        self._locator: Locator | None = None
+
+    def places(self) -> list[Place]:
+        try:
+            tree = tomllib.loads(self._text)
+        except tomllib.TOMLDecodeError as error:
+            reason, _, position = str(error).partition(" (at ")
+            raise ConfigInvalid(self._position(position), f"this is not TOML: {reason}") from error
+        self._keys(tree, (), ("allow", "deny", "rule"))
+        places = []
+        if "allow" in tree or "deny" in tree:
+            places.append(Place(self._rules(tree, "allow", ()), self._rules(tree, "deny", ()), self._path))
+        tables = tree.get("rule", [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise self._fault(("rule",), "rule is a list of tables", "begin each with [[rule]]")
+        for at, table in enumerate(tables):
+            here: _Path = ("rule", at)
+            self._keys(table, here, ("allow", "deny", "comment"))
+            if "allow" not in table and "deny" not in table:
+                raise self._fault(here, "this rule table has neither allow nor deny", 'allow = ["example.test:443"]')
+            if not isinstance(table.get("comment", ""), str):
+                raise self._fault((*here, "comment"), f"comment is a string, not {_kind(table['comment'])}")
+            allow, deny = self._rules(table, "allow", here), self._rules(table, "deny", here)
+            places.append(Place(allow, deny, self._where(here)))
+        return places
+
+    def _keys(self, table: dict[str, Any], here: _Path, known: tuple[str, ...]) -> None:
+        for key in table:
+            if key not in known:
+                raise self._fault((*here, key), f"unknown key {key!r}", f"known here: {', '.join(known)}")
+
+    def _rules(self, table: dict[str, Any], action: str, here: _Path) -> tuple[Rule, ...]:
+        texts = table.get(action, [])
+        here = (*here, action)
+        if not isinstance(texts, list):
+            hint = f'{action} = ["{texts}"]' if isinstance(texts, str) else f'{action} = ["example.test:443"]'
+            raise self._fault(here, f"{action} is a list of rules, not {_kind(texts)}", hint)
+        rules = []
+        for at, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise self._fault((*here, at), f"a rule is a string, not {_kind(text)}", '"example.test:443"')
+            rules.append(parse_rule(text, action, self._where((*here, at))))
+        return tuple(rules)
+
+    def _fault(self, path: _Path, reason: str, hint: str | None = None) -> ConfigInvalid:
+        return ConfigInvalid(self._where(path), reason, hint)
+
+    def _where(self, path: _Path) -> str:
+        if self._locator is None:
+            self._locator = Locator(self._text)
+        line, column = self._locator.position(path)
+        return f"{self._path}:{line}:{column}"
+
+    def _position(self, words: str) -> str:
+        """FILE:LINE:COLUMN of what tomllib writes: "line 3, column 9)" or "end of document)"."""
+        numbers = [word.strip("),") for word in words.split() if word.strip("),").isdigit()]
+        if len(numbers) != 2:
+            lines = self._text.split("\n")
+            numbers = [str(len(lines)), str(len(lines[-1]) + 1)]
+        return ":".join((self._path, *numbers))
+
+
+def _kind(value: object) -> str:
+    return _TYPES.get(type(value), "a date or time")

@@ -1,0 +1,75 @@
+"""The sentences of decisions: why, by which rule, and the option that would change it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from towpath.policy.flow import BYTES, Considered, Flow, shortened
+from towpath.policy.host import bracketed
+from towpath.policy.rule import BY_PORT, Rule
+
+__all__ = ["admitted", "name_refused", "not_covered", "option", "refused", "undecided"]
+
+
+def admitted(rule: Rule) -> str:
+    return f"{rule.shown} allows it"
+
+
+def refused(rule: Rule) -> str:
+    return f"{rule.shown} refuses it"
+
+
+def undecided(rule: Rule) -> str:
+    return f"{rule.shown} is decided by the name in the first bytes"
+
+
+def name_refused(name: str) -> tuple[str, str, str | None]:
+    """Reason, evidence and hint for a question that no rule lets out."""
+    return f"no rule allows the name {name or '.'}", "", f"--allow {name}" if name else None
+
+
+def not_covered(
+    flow: Flow, skipped: Sequence[tuple[Rule, Considered]], near: Sequence[Rule]
+) -> tuple[str, str, str | None]:
+    """Reason, evidence and hint for a flow that no rule allows.
+
+    `skipped` are the rules that were asked and did not match; `near` are allow rules for the same host anywhere.
+    """
+    close = [(rule, considered) for rule, considered in skipped if rule.action == "allow"]
+    for rule, considered in close:
+        if flow.name is not None and rule.host.named and rule.host.matches_name(flow.name):
+            resolved = rule.host.matches_any_name(flow.names)
+            return considered.why, "", _seen_hint(flow) if resolved else None
+    if close:
+        return close[0][1].why, "", _seen_hint(flow)
+    label = flow.names[0] if flow.names else flow.address
+    what = f"{flow.transport} to {label}" + (f" port {flow.port}" if flow.port else "")
+    if near:
+        where = shortened(tuple(dict.fromkeys(rule.scope for rule in near)))
+        return f"no rule allows {what}; {bracketed(label)} is allowed for {where}", "", option(flow, label)
+    if flow.names:
+        return f"no rule allows {what}", "", option(flow, label)
+    return (
+        f"no rule allows {what}: no rule names this address, and no DNS answer in this run gave it to a name",
+        "",
+        option(flow, label),
+    )
+
+
+def _seen_hint(flow: Flow) -> str | None:
+    """What to allow once the bytes were seen: the name they ask for, else the transport whatever the bytes are."""
+    if flow.scheme in BYTES and flow.name is not None:
+        return option(flow, flow.name, flow.scheme)
+    label = flow.names[0] if flow.names else flow.address
+    return option(flow, label, flow.transport)
+
+
+def option(flow: Flow, host: str, scheme: str | None = None) -> str:
+    """The option that would allow a flow to a host: with a scheme only where the port alone would mean another."""
+    host = bracketed(host)
+    if flow.transport == "icmp":
+        return f"--allow icmp://{host}"
+    by_port = BY_PORT.get((flow.transport, flow.port), flow.transport)
+    if (scheme is None or scheme == by_port) and (by_port in BYTES or flow.transport == "tcp"):
+        return f"--allow {host}:{flow.port}"
+    return f"--allow {scheme or flow.transport}://{host}:{flow.port}"

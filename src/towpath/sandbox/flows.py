@@ -1,0 +1,56 @@
+"""A flow as a run sees it, and what was decided about it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from towpath.wire.ip import text_of
+
+if TYPE_CHECKING:
+    from towpath.kernel.system import owners
+    from towpath.policy.policy import Decision
+
+__all__ = ["Flow"]
+
+
+class Flow:
+    """One TCP connection, UDP association, ping or DNS question.
+
+    `address` is packed; it is `b""` for a question that was refused before it had one. `name_from` says how the name
+    was learnt: "dns", "sni", "host", "quic sni", "question" or "". `sent` and `received` are the program's bytes.
+    """
+
+    __slots__ = (
+        "address", "decision", "direction", "ended", "error", "name", "name_from", "number", "owner", "port",
+        "received", "sent", "source", "source_port", "started", "transport",
+    )  # fmt: skip
+
+    def __init__(self, transport: str, source: bytes, source_port: int, address: bytes, port: int) -> None:
+        self.number = 0
+        self.transport = transport
+        self.source = source
+        self.source_port = source_port
+        self.address = address
+        self.port = port
+        self.direction = "out"
+        self.name = ""
+        self.name_from = ""
+        self.owner: owners.Owner | None = None
+        self.decision: Decision | None = None
+        self.error = ""
+        self.sent = 0
+        self.received = 0
+        self.started = time.time()
+        self.ended: float | None = None
+
+    @property
+    def host(self) -> str:
+        """The name if there is one, else the address."""
+        return self.name or (text_of(self.address) if self.address else "")
+
+    @property
+    def destination(self) -> str:
+        """`host:port` as people write it; a ping has no port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if self.port else host

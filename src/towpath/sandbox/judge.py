@@ -1,0 +1,83 @@
+"""What may be dialled: the policy's answer, with the evidence of names and the guard of local addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from towpath.policy.guard import is_public_name, local_kind, private_kind
+from towpath.policy.policy import Decision, Policy
+from towpath.wire.ip import text_of
+
+if TYPE_CHECKING:
+    from towpath.kernel.system import addresses
+    from towpath.sandbox.names import NameEvidence
+
+__all__ = ["Judge"]
+
+_MOST_REMEMBERED = 65536
+_OPEN = Decision("allow", None, "the run has no policy", "", None)
+
+
+class Judge:
+    """Decides once for each destination and remembers it until the names of an address change."""
+
+    def __init__(self, policy: Policy, names: NameEvidence, own: addresses.OwnAddresses) -> None:
+        self.policy = policy
+        self.names = names
+        self._own = own
+        self._decided: dict[tuple[str, bytes, int], Decision] = {}
+        self._stamp: tuple[int, frozenset[bytes]] = (0, own.addresses)
+
+    def flow(self, transport: str, address: bytes, port: int) -> Decision:
+        """Before any byte: "allow", "deny", or "look" at what the flow says of itself."""
+        names = self.names.of(address)
+        stamp = (self.names.generation, self._own.addresses)
+        if stamp != self._stamp or len(self._decided) > _MOST_REMEMBERED:
+            self._decided.clear()
+            self._stamp = stamp
+        key = (transport, address, port)
+        decision = self._decided.get(key)
+        if decision is None:
+            decision = self._decided[key] = self._decide(transport, address, port, names)
+        return decision
+
+    def _decide(self, transport: str, address: bytes, port: int, names: tuple[str, ...]) -> Decision:
+        text = text_of(address)
+        guarded = self._guard(transport, address, text, port)
+        if guarded is not None:
+            return guarded
+        if self.policy.empty:
+            return _OPEN
+        return self.policy.decide_flow(transport, text, port, names)
+
+    def _guard(self, transport: str, address: bytes, text: str, port: int) -> Decision | None:
+        kind = local_kind(text) or ("an address of this host" if address in self._own.addresses else None)
+        if kind is None or self.policy.names_address(text) is not None:
+            return None
+        shown = f"[{text}]" if ":" in text else text
+        hint = f"--allow icmp://{shown}" if transport == "icmp" else f"--allow {transport}://{shown}:{port}"
+        if kind == "loopback" and transport == "tcp":
+            hint = f"--allow-local {port}"
+        what = kind if kind.startswith("an ") else f"a {kind} address"
+        return Decision("deny", None, f"{text} is {what}, which only a rule that names it opens", "address", hint)
+
+    def seen(self, transport: str, address: bytes, port: int, scheme: str, name: str | None) -> Decision:
+        """After looking at the bytes: "allow" or "deny"."""
+        return self.policy.decide_seen(transport, text_of(address), port, self.names.of(address), scheme, name)
+
+    def question(self, name: str) -> Decision:
+        """May a DNS question for this name leave?"""
+        return _OPEN if self.policy.empty else self.policy.decide_name(name)
+
+    def admits(self, name: str) -> Callable[[str], bool]:
+        """Whether an address may stand in the answer for `name`: a public name must not lead into a private network."""
+
+        def admit(address: str) -> bool:
+            if self.policy.empty:
+                return True
+            if local_kind(address) is None and (private_kind(address) is None or not is_public_name(name)):
+                return True
+            return self.policy.names_address(address) is not None
+
+        return admit

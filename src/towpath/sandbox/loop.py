@@ -1,0 +1,109 @@
+"""The one loop of a run: readable and writable descriptors, and deadlines.
+
+Small on purpose. asyncio would cost its import before the command starts and a task switch for every new flow; the
+handlers here are plain functions that never wait.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["Loop", "Timer"]
+
+IN, OUT = select.EPOLLIN, select.EPOLLOUT
+BOTH_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+
+Handler = Callable[[int], None]
+
+
+class Timer:
+    """A deadline that can be cancelled."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call: Callable[[], None] | None = call
+
+    def cancel(self) -> None:
+        self.call = None
+
+
+class Loop:
+    """Calls a handler with the ready events of its descriptor, until `stop`.
+
+    A descriptor closed by one handler may be reused within the same batch of events; a handler is therefore never
+    called for events older than itself.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, tuple[Handler, int]] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._soon: deque[Callable[[], None]] = deque()
+        self._batch = 0
+        self._stopped = False
+
+    def watch(self, descriptor: int, events: int, handler: Handler) -> None:
+        self._epoll.register(descriptor, events)
+        self._handlers[descriptor] = handler, self._batch
+
+    def rewatch(self, descriptor: int, events: int, handler: Handler) -> None:
+        """Changes what is watched, and by whom; an edge that is there already is given again."""
+        self._epoll.modify(descriptor, events)
+        self._handlers[descriptor] = handler, self._batch
+
+    def forget(self, descriptor: int) -> None:
+        """To be called before the descriptor is closed. Does nothing for one that is not watched."""
+        if self._handlers.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        timer = Timer(call)
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), timer))
+        return timer
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Calls after the events that are ready now: for work that was cut short to be fair."""
+        self._soon.append(call)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def run(self) -> None:
+        """Runs until `stop`."""
+        handlers = self._handlers
+        self._stopped = False
+        while not self._stopped:
+            self._batch += 1
+            for descriptor, events in self._epoll.poll(self._patience(), 256):
+                entry = handlers.get(descriptor)
+                if entry is not None and entry[1] != self._batch:
+                    entry[0](events)
+            for _ in range(len(self._soon)):
+                self._soon.popleft()()
+            self._fire()
+
+    def _patience(self) -> float:
+        if self._soon:
+            return 0
+        while self._timers and self._timers[0][2].call is None:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1
+
+    def _fire(self) -> None:
+        if not self._timers:
+            return
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            call = heapq.heappop(self._timers)[2].call
+            if call is not None:
+                call()
+
+    def close(self) -> None:
+        self._epoll.close()

@@ -1,0 +1,263 @@
+"""What a run says of its flows: a line for each refusal as it happens, records, and the sums at the end."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from towpath.sandbox.flows import Flow
+from towpath.wire.ip import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from towpath.kernel.system import owners
+    from towpath.policy.policy import Decision
+
+__all__ = ["LEVELS", "Ledger", "Row"]
+
+LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
+_PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "icmp": socket.IPPROTO_ICMP}
+_MOST_ROWS = 10000
+
+
+class Row(NamedTuple):
+    """One line of the table: what flows have in common."""
+
+    program: str
+    destination: str
+    transport: str
+    learnt: str
+    verdict: str
+    rule: str
+
+
+class _Sum:
+    __slots__ = ("flows", "received", "sent")
+
+    def __init__(self) -> None:
+        self.flows = self.sent = self.received = 0
+
+
+class Ledger:
+    """Takes what is decided and what ends; writes lines to `out` and records to `records` (JSON lines) if given.
+
+    Owners are looked up for every refusal, and for every flow only when somebody will read of it: finding the program
+    behind a socket costs more than deciding about it.
+    """
+
+    def __init__(self, out: TextIO, *, level: str, records: TextIO | None = None, table: bool = False) -> None:
+        self._out = out
+        self._level = LEVELS[level]
+        self._records = records
+        self._thorough = records is not None or table or self._level <= LEVELS["info"]
+        self._find: Callable[[], owners.OwnerFinder] | None = None
+        self._owners: owners.OwnerFinder | None = None
+        self._processes = -1
+        self._numbers = 0
+        self._told: dict[tuple[str, str, str], int] = {}
+        self.rows: dict[Row, _Sum] = {}
+        self.allowed = self.refused_flows = self.failed = 0
+        self.overruns = 0
+
+    def use_owners(self, find: Callable[[], owners.OwnerFinder]) -> None:
+        """Takes what makes the finder of owners, for when the first is looked for."""
+        self._find = find
+
+    def use_processes(self, descriptor: int) -> None:
+        """Takes the run's /proc."""
+        self._processes = descriptor
+
+    def owners(self) -> owners.OwnerFinder:
+        """The finder of owners."""
+        if self._owners is None:
+            assert self._find is not None
+            self._owners = self._find()
+        if self._processes >= 0:
+            self._owners.use_processes(self._processes)
+            self._processes = -1
+        return self._owners
+
+    def say(self, level: str, text: str) -> None:
+        """One line for the person who started the run."""
+        if LEVELS[level] >= self._level:
+            try:
+                self._out.write(f"towpath: {text}\n")
+                self._out.flush()
+            except (OSError, ValueError):
+                self._level = LEVELS["error"] + 1  # nobody reads any more
+
+    def warn(self, text: str) -> None:
+        """Says it once, however often it happens."""
+        self._fold(("", "", text), text)
+
+    def _fold(self, key: tuple[str, str, str], text: str) -> None:
+        times = self._told.get(key, 0)
+        self._told[key] = times + 1
+        if not times:
+            self.say("warning", text)
+
+    def _find_owner(self, flow: Flow) -> None:
+        if flow.owner is None and flow.direction == "out":
+            ends = (flow.source, flow.source_port, flow.address, flow.port)
+            flow.owner = self.owners().find(_PROTOCOLS[flow.transport], *ends)
+
+    def opened(self, flow: Flow, decision: Decision, names: tuple[str, ...]) -> None:
+        """A flow has asked for its first packet. Its names are what DNS answers of this run said of its address."""
+        self._numbers += 1
+        flow.number = self._numbers
+        flow.decision = decision
+        if names:
+            flow.name, flow.name_from = names[0], "dns"
+        if self._thorough:
+            self._find_owner(flow)
+        if decision.verdict == "allow" and self._level <= LEVELS["info"]:
+            self.say("info", f"allowed {_who(flow)} -> {flow.destination} {flow.transport}: {decision.reason}")
+
+    def decided(self, flow: Flow, decision: Decision) -> None:
+        """What the flow said of itself has settled it."""
+        flow.decision = decision
+        self.say("info", f"allowed {_who(flow)} -> {flow.destination} {flow.transport}: {decision.reason}")
+
+    def refused(self, flow: Flow, decision: Decision) -> None:
+        """A flow was refused: says so, with what would allow it."""
+        flow.decision = decision
+        self.refused_flows += 1
+        self._find_owner(flow)
+        self._tell_refusal(flow, f"{flow.destination} {flow.transport}", decision)
+        self._record(flow)
+
+    def question_refused(self, flow: Flow, decision: Decision, kind: str) -> None:
+        """A DNS question was refused. `kind` is its type, "A" or "HTTPS"."""
+        self._numbers += 1
+        flow.number = self._numbers
+        flow.decision = decision
+        flow.transport = "dns"
+        self.refused_flows += 1
+        if self._owners is not None and flow.owner is None:
+            flow.owner = self._owners.find(socket.IPPROTO_UDP, flow.source, flow.source_port, flow.address, flow.port)
+        flow.address, flow.port = b"", 0
+        flow.error = kind
+        self._tell_refusal(flow, f"{flow.name} (dns)", decision)
+        self._record(flow)
+
+    def _tell_refusal(self, flow: Flow, what: str, decision: Decision) -> None:
+        text = f"refused {_who(flow)} -> {what}: {decision.reason}"
+        if decision.hint:
+            text += f"; to allow it: {decision.hint}"
+        self._fold((_program(flow), what, decision.reason), text)
+
+    def answer_dropped(self, name: str, addresses: tuple[str, ...]) -> None:
+        """An answer led a public name into a private or local network."""
+        shown = ", ".join(addresses)
+        self._fold(
+            ("", name, shown),
+            f"dropped {shown} from the DNS answer for {name}: a public name must not lead to a private or local "
+            f"address; to allow it: --allow {addresses[0]}",
+        )
+
+    def closed(self, flow: Flow) -> None:
+        """A flow has ended, or could not begin: `flow.error` says which."""
+        flow.ended = time.time()
+        if flow.decision is not None and flow.decision.verdict == "deny":
+            return
+        if flow.error and not flow.sent and not flow.received:
+            self.failed += 1
+        else:
+            self.allowed += 1
+        self._record(flow)
+
+    def _record(self, flow: Flow) -> None:
+        if not self._thorough:
+            return
+        decision = flow.decision
+        rule = decision.rule.text if decision and decision.rule else ""
+        verdict = "refused" if decision and decision.verdict == "deny" else "allowed"
+        learnt = flow.name_from if flow.name else "address"
+        if decision and decision.evidence == "name: dns only":
+            learnt = "dns only"
+        if verdict == "allowed" and flow.error and not (flow.sent or flow.received):
+            verdict = f"failed: {flow.error}"
+        row = Row(_program(flow), flow.destination, flow.transport, learnt, verdict, rule or _default(decision))
+        if row in self.rows or len(self.rows) < _MOST_ROWS:
+            total = self.rows.setdefault(row, _Sum())
+            total.flows += 1
+            total.sent += flow.sent
+            total.received += flow.received
+        if self._records is not None:
+            self._write(_as_record(flow, decision, verdict, rule))
+
+    def _write(self, record: dict[str, object]) -> None:
+        if self._records is None:
+            return
+        import json
+
+        try:
+            self._records.write(json.dumps(record, ensure_ascii=False) + "\n")
+        except OSError as error:
+            self._records = None
+            self.say("error", f"cannot write the report: {error.strerror}")
+
+    def finish(self) -> None:
+        """Writes what was held back: how often a line would have been repeated, and the sums."""
+        for (program, what, reason), times in self._told.items():
+            if times > 1:
+                subject = f"{program} -> {what}: " if what else ""
+                self.say("warning", f"{times - 1} more of: {subject}{reason}")
+        if self.overruns:
+            self.say("warning", f"the packet queue overran {self.overruns} times: flows were delayed, none passed")
+        self._write(
+            {
+                "type": "summary",
+                "allowed": self.allowed,
+                "refused": self.refused_flows,
+                "failed": self.failed,
+                "overruns": self.overruns,
+            }
+        )
+        if self._records is not None:
+            self._records.flush()
+
+
+def _program(flow: Flow) -> str:
+    return flow.owner.program if flow.owner else "?"
+
+
+def _who(flow: Flow) -> str:
+    return f"{flow.owner.program}[{flow.owner.pid}]" if flow.owner else "a program"
+
+
+def _default(decision: Decision | None) -> str:
+    if decision is None:
+        return ""
+    return decision.reason if decision.reason.startswith("--") else "(default)"
+
+
+def _as_record(flow: Flow, decision: Decision | None, verdict: str, rule: str) -> dict[str, object]:
+    owner = flow.owner
+    return {
+        "type": "dns" if flow.transport == "dns" else "flow",
+        "id": flow.number,
+        "time": round(flow.started, 6),
+        "seconds": round(flow.ended - flow.started, 6) if flow.ended else None,
+        "program": owner.program if owner else None,
+        "pid": owner.pid if owner else None,
+        "executable": owner.executable if owner else None,
+        "command": list(owner.command) if owner else None,
+        "direction": flow.direction,
+        "transport": flow.transport,
+        "address": text_of(flow.address) if flow.address else None,
+        "port": flow.port or None,
+        "name": flow.name or None,
+        "name_from": flow.name_from or None,
+        "verdict": "refused" if decision and decision.verdict == "deny" else "allowed",
+        "rule": rule or None,
+        "where": decision.rule.where if decision and decision.rule else None,
+        "reason": decision.reason if decision else None,
+        "evidence": (decision.evidence or None) if decision else None,
+        "hint": decision.hint if decision else None,
+        "sent": flow.sent,
+        "received": flow.received,
+        "error": flow.error or None,
+    }

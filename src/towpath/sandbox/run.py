@@ -1,0 +1,115 @@
+"""`towpath run`: one command in a sandbox of its own, from the first plan to the exit code.
+
+The sandbox is cloned first, because that takes the kernel a while; the manager reads the policy and imports its own
+parts meanwhile. The command is executed only when everything that serves it is in place.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from towpath.errors import ConfigInvalid
+from towpath.kernel import system
+from towpath.kernel.scope import CommandExit, ScopePlan
+from towpath.sandbox import ruleset
+from towpath.sandbox.command import find, unusable
+from towpath.sandbox.options import RunOptions
+
+if TYPE_CHECKING:
+    from towpath.sandbox.manager import Manager
+
+__all__ = ["run"]
+
+OWN4 = "192.0.2.1"
+OWN6 = "2001:db8:746f:7770::1"
+"""The run's own addresses, from the ranges for documentation: no other host has them."""
+NAME_SERVER = "192.0.2.2"
+_RELAY_PORT = 9
+_QUEUE = 0
+_COPIED_SETTINGS = ("net/ipv4/tcp_syn_retries", "net/ipv4/ip_local_port_range", "net/ipv4/tcp_keepalive_time")
+
+
+def _settings() -> dict[str, str]:
+    """Per-namespace settings that a program would notice: a dial inside must not give up before the one outside."""
+    found = {}
+    for path in _COPIED_SETTINGS:
+        try:
+            with open("/proc/sys/" + path, encoding="ascii") as file:
+                found[path] = file.read().strip()
+        except OSError:
+            continue
+    return found
+
+
+def _resolver_file() -> bytes:
+    """The host's resolv.conf with the run's name server; its search list and options stay."""
+    kept = []
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            kept = [line.rstrip("\n") for line in file if line.startswith(("search", "domain", "options"))]
+    except OSError:
+        pass
+    return "\n".join([f"nameserver {NAME_SERVER}", *kept, ""]).encode()
+
+
+def _check(options: RunOptions) -> None:
+    for number in options.keep_fd:
+        try:
+            os.fstat(number)
+        except OSError:
+            raise ConfigInvalid("--keep-fd", f"descriptor {number} is not open") from None
+    for path in options.allow_unix:
+        if not os.path.exists(path):
+            raise ConfigInvalid("--allow-unix", f"{path} does not exist", "start its server before the run")
+
+
+def make_plan(options: RunOptions) -> ScopePlan:
+    """The whole sandbox as a value. Raises `CommandUnusable` and `ConfigInvalid`."""
+    environment = {**os.environ, **options.environment}
+    executable = find(options.argv[0], environment)
+    _check(options)
+    own6 = OWN6 if system.addresses.has_ipv6() else None
+    own = [OWN4, own6] if own6 else [OWN4]
+    return ScopePlan(
+        argv=options.argv,
+        environment=environment,
+        executable=executable,
+        folder=os.getcwd(),
+        address4=OWN4,
+        address6=own6,
+        relay_port=_RELAY_PORT,
+        local_ports=options.allow_local,
+        table=ruleset.lines(own, _RELAY_PORT, _QUEUE, options.allow_local),
+        settings=_settings(),
+        resolver_file=_resolver_file(),
+        masked_sockets=system.mounts.listening_unix_sockets(),
+        masked_folders=system.mounts.socket_folders(),
+        kept_sockets=options.allow_unix,
+        kept_descriptors=options.keep_fd,
+        runtime_folder=os.environ.get("XDG_RUNTIME_DIR"),
+    )
+
+
+def run(options: RunOptions) -> int:
+    """Runs the command and gives the exit code that a shell would; ends by the signal that ended the command.
+
+    Raises `TowpathError` for whatever kept the command from being started.
+    """
+    plan = make_plan(options)
+    scope = system.LinuxScope(plan)
+    try:
+        from towpath.sandbox.manager import Manager
+
+        manager: Manager = Manager(options, scope)
+        ended: CommandExit = manager.run()
+    finally:
+        scope.close()
+    manager.finish()
+    if ended.error is not None:
+        raise unusable(options.argv[0], ended.error)
+    if ended.signal is not None:
+        sys.stderr.flush()
+        system.signals.die_by(ended.signal)
+    return ended.code

@@ -1,0 +1,103 @@
+"""Everything that serves the flows of a run, joined together. Imported when a flow needs it, or a moment before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from towpath.errors import PeerViolation
+from towpath.kernel.system import SocketsMade, addresses, pipes
+from towpath.sandbox.dns import DnsService, resolvers
+from towpath.sandbox.echo import EchoIntake
+from towpath.sandbox.judge import Judge
+from towpath.sandbox.loop import IN, Loop
+from towpath.sandbox.names import NameEvidence
+from towpath.sandbox.publish import Published
+from towpath.sandbox.tcp import TcpIntake
+from towpath.sandbox.udp import Injector, UdpIntake
+from towpath.wire import ip
+
+if TYPE_CHECKING:
+    from towpath.kernel.scope import Scope
+    from towpath.policy.policy import Policy
+    from towpath.sandbox.options import RunOptions
+    from towpath.sandbox.report import Ledger
+
+__all__ = ["Services"]
+
+_DROP = 0
+_ECHO = ((4, ip.ICMP), (6, ip.ICMP6))
+
+
+class Services:
+    """Takes up a scope's attachments: from here on its packets are judged and its flows relayed."""
+
+    def __init__(self, loop: Loop, scope: Scope, policy: Policy, ledger: Ledger, options: RunOptions) -> None:
+        held = scope.attachments
+        self._loop = loop
+        self._ledger = ledger
+        self._queue = held.queue
+        self._pool = pipes.PipePool()
+        self._own = addresses.OwnAddresses()
+        judge = Judge(policy, NameEvidence(), self._own)
+        injector = Injector(held.raw_udp, held.raw_icmp)
+        local = frozenset(options.allow_local)
+        self._published = Published(loop, self._pool, ledger, scope.request_sockets)
+        self._tcp = TcpIntake(loop, held.queue, judge, ledger, self._pool, local)
+        self._udp = UdpIntake(loop, held.queue, judge, ledger, injector)
+        self._echo = EchoIntake(loop, held.queue, judge, ledger, injector)
+        dns = DnsService(loop, judge, ledger, resolvers())
+        for listener in (*held.tcp.values(), *held.local.values()):
+            self._tcp.listen(listener)
+        for intake in held.udp.values():
+            self._udp.listen(intake)
+        for intake in held.dns_udp.values():
+            dns.listen(intake)
+        for listener in held.dns_tcp.values():
+            dns.listen_stream(listener)
+        loop.watch(held.queue.fileno(), IN, lambda _events: self._packets())
+        loop.watch(self._own.fileno(), IN, lambda _events: self._own.refresh())
+
+    def publish(self, ports: list[tuple[int, int]]) -> None:
+        """Opens the host's ports. Raises `ConfigInvalid` when one is taken."""
+        for host_port, port in ports:
+            chosen = self._published.open(host_port, port)
+            self._ledger.say("info", f"127.0.0.1:{chosen} leads to port {port} inside")
+
+    def start(self) -> None:
+        """The scope's first process can be asked for things now."""
+        self._published.start()
+
+    def provide(self, made: SocketsMade) -> None:
+        self._published.provide(made)
+
+    def _packets(self) -> None:
+        """Undecided packets. What cannot be read as a packet is dropped: nothing unread passes."""
+        queue = self._queue
+        for identity, data in queue.receive():
+            try:
+                packet = ip.parse(data)
+            except PeerViolation:
+                queue.verdict(identity, _DROP)
+                continue
+            if packet.protocol == ip.TCP:
+                self._tcp.syn(identity, packet)
+            elif packet.protocol == ip.UDP:
+                self._udp.first(identity, packet)
+            elif (packet.version, packet.protocol) in _ECHO:
+                self._echo.request(identity, packet)
+            else:
+                queue.verdict(identity, _DROP)
+        self._ledger.overruns = queue.overruns
+
+    def draining(self) -> bool:
+        """Whether bytes that a program sent are still on their way out."""
+        return self._tcp.draining()
+
+    def close(self) -> None:
+        """Ends all flows."""
+        self._tcp.close()
+        self._udp.close()
+        self._echo.close()
+        self._published.close()
+        self._own.close()
+        self._pool.close()

@@ -1,0 +1,323 @@
+"""Two connected TCP sockets and the bytes between them. What the kernel can move by itself, it moves (splice(2))."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from towpath.kernel.system import pipes, sockets
+from towpath.sandbox.loop import BOTH_EDGES, Loop
+
+__all__ = ["Gate", "Refused", "Stream"]
+
+_COPIED_FIRST = 1 << 16
+"""Bytes each way that are copied: most flows are over by then, and a pipe costs two system calls more."""
+_TURNS = 16
+"""Reads in a row before other flows get their turn."""
+_DRAIN_PATIENCE = 5.0
+_DRAIN_INTERVAL = 0.02
+
+
+class Refused(Exception):
+    """A gate will not let these bytes pass; `farewell` is what the client is told, if anything can be said."""
+
+    def __init__(self, farewell: bytes) -> None:
+        super().__init__()
+        self.farewell = farewell
+
+
+class Gate(Protocol):
+    """Judges what the client sends. While it is there, its direction is copied."""
+
+    def admit(self, data: bytes) -> bytes:
+        """The bytes to pass on. Raises `Refused`."""
+
+    def end(self) -> None:
+        """The client has said all. Raises `Refused` if that was cut short."""
+
+    def answered(self, data: bytes) -> None:
+        """The other side has sent `data`."""
+
+    waiting: bool
+    """Read nothing more from the client until the other side has answered."""
+    open: bool
+    """Nothing is left to judge."""
+
+
+class _Direction:
+    __slots__ = ("closed", "ended", "gate", "listener", "moved", "pending", "pipe", "piped", "sink", "source")
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source = source
+        self.sink = sink
+        self.pending: bytes | memoryview = b""
+        self.pipe: tuple[int, int] | None = None
+        self.piped = 0
+        self.moved = 0
+        self.ended = False
+        self.closed = False
+        self.gate: Gate | None = None
+        self.listener: Gate | None = None
+
+
+class _SinkFailed(Exception):
+    """Writing failed, not reading."""
+
+
+class Stream:
+    """Relays until both sides have ended or one has failed, then calls `done(sent, received, error)`.
+
+    Half-closes pass, back-pressure passes (nothing is read that cannot be written), a reset on one side becomes a reset
+    on the other once what came before it has been delivered.
+    """
+
+    __slots__ = ("_done", "_loop", "_patience", "_pool", "_queued", "_sides", "client", "server")
+
+    def __init__(
+        self,
+        loop: Loop,
+        pool: pipes.PipePool,
+        client: socket.socket,
+        server: socket.socket,
+        done: Callable[[int, int, str], None],
+        gate: Gate | None = None,
+    ) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._done: Callable[[int, int, str], None] | None = done
+        self._queued = False
+        self._patience = 0.0
+        self.client = client
+        self.server = server
+        out, back = _Direction(client, server), _Direction(server, client)
+        out.gate = back.listener = gate
+        self._sides = (out, back)
+
+    @property
+    def said_all(self) -> bool:
+        """Whether the client has ended and everything it sent was handed to the server's kernel."""
+        return self._done is None or self._sides[0].closed
+
+    def start(self) -> None:
+        """Begins to relay; neither socket may be watched yet."""
+        for one in (self.client, self.server):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._loop.watch(one.fileno(), BOTH_EDGES, self._ready)
+        self._ready(0)
+
+    def _ready(self, _events: int) -> None:
+        if self._done is None:
+            return
+        out, back = self._sides
+        more = False
+        for side, other in ((out, back), (back, out)):
+            if side.closed:
+                continue
+            try:
+                more = self._pump(side) or more
+            except _SinkFailed as failure:
+                # The sink may have sent its last words before it closed the door.
+                self._last_words(other)
+                self._abort(str(failure))
+                return
+            except Refused as refusal:
+                self._refuse(refusal)
+                return
+            except OSError as error:
+                self._reset_later(side, error)
+                return
+        if out.closed and back.closed:
+            self._finish("")
+        elif more and not self._queued:
+            self._queued = True
+            self._loop.soon(self._again)
+
+    def _again(self) -> None:
+        self._queued = False
+        self._ready(0)
+
+    def _pump(self, side: _Direction) -> bool:
+        """Moves what can be moved; `True` when only fairness stopped it."""
+        for _ in range(_TURNS):
+            if side.pending or side.piped:
+                if not self._flush(side):
+                    return False
+                continue
+            if side.ended:
+                side.closed = True
+                self._release(side)
+                try:
+                    side.sink.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass  # it has gone already, and its own direction says so
+                return False
+            if side.gate is not None:
+                if side.gate.waiting:
+                    return False
+                if side.gate.open:
+                    side.gate = None
+            if not self._fill(side):
+                return False
+        return True
+
+    def _fill(self, side: _Direction) -> bool:
+        try:
+            if side.gate is None and side.listener is None and side.moved >= _COPIED_FIRST:
+                if side.pipe is None:
+                    side.pipe = self._pool.lend()
+                side.piped = os.splice(side.source.fileno(), side.pipe[1], pipes.WISHED_SIZE, flags=pipes.MOVE_NOW)
+                side.ended = side.piped == 0
+            else:
+                data = side.source.recv(_COPIED_FIRST)
+                side.ended = not data
+                if side.listener is not None:
+                    self._hear(side, data)
+                if side.gate is not None:
+                    if side.ended:
+                        side.gate.end()
+                    else:
+                        data = side.gate.admit(data)
+                side.pending = data
+        except BlockingIOError:
+            self._release(side)
+            return False
+        return True
+
+    def _hear(self, side: _Direction, data: bytes) -> None:
+        gate = side.listener
+        if gate is None:
+            return
+        was_waiting = gate.waiting
+        gate.answered(data)
+        if gate.open:
+            side.listener = None
+        if was_waiting and not gate.waiting:
+            self._loop.soon(self._again)
+
+    def _flush(self, side: _Direction) -> bool:
+        try:
+            if side.piped and side.pipe:
+                sent = os.splice(side.pipe[0], side.sink.fileno(), side.piped, flags=pipes.MOVE_NOW)
+                side.piped -= sent
+            else:
+                sent = side.sink.send(side.pending)
+                side.pending = memoryview(side.pending)[sent:] if sent < len(side.pending) else b""
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise _SinkFailed(errno.errorcode.get(error.errno or 0, str(error))) from error
+        side.moved += sent
+        return True
+
+    def _release(self, side: _Direction) -> None:
+        """Pipes are held only while bytes are in them."""
+        if side.pipe is not None and not side.piped:
+            self._pool.give_back(side.pipe)
+            side.pipe = None
+
+    def _last_words(self, side: _Direction) -> None:
+        try:
+            while self._pump(side):
+                pass
+        except (OSError, _SinkFailed, Refused):
+            return
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Tells the client, then closes; the farewell follows whatever answers are still on their way to it."""
+        back = self._sides[1]
+        self._last_words(back)
+        if refusal.farewell and not back.pending and not back.piped:
+            try:
+                self.client.send(refusal.farewell)
+                self.client.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+            self._forget(self.client)
+            Linger(self._loop, self.client)
+            self._reset(self.server)
+            self._finish("refused", close=False)
+        else:
+            self._abort("refused")
+
+    def _reset_later(self, side: _Direction, error: OSError) -> None:
+        """A reset must not overtake what was received before it."""
+        if self._done is None:
+            return
+        reason = errno.errorcode.get(error.errno or 0, str(error))
+        try:
+            while (side.pending or side.piped) and self._flush(side):
+                pass
+            waiting = side.pending or side.piped or sockets.unsent(side.sink)
+        except (OSError, _SinkFailed):
+            waiting = False
+        if not waiting or self._patience > _DRAIN_PATIENCE:
+            self._abort(reason)
+            return
+        self._patience += _DRAIN_INTERVAL
+        self._forget(self.client)
+        self._forget(self.server)
+        self._loop.later(_DRAIN_INTERVAL, lambda: self._reset_later(side, error))
+
+    def _forget(self, one: socket.socket) -> None:
+        self._loop.forget(one.fileno())
+
+    def _reset(self, one: socket.socket) -> None:
+        self._forget(one)
+        sockets.reset(one)
+
+    def _abort(self, reason: str) -> None:
+        self._reset(self.client)
+        self._reset(self.server)
+        self._finish(reason, close=False)
+
+    def abort(self, reason: str) -> None:
+        """Resets both sides now."""
+        if self._done is not None:
+            self._abort(reason)
+
+    def _finish(self, error: str, *, close: bool = True) -> None:
+        if self._done is None:
+            return
+        done, self._done = self._done, None
+        for side in self._sides:
+            if side.pipe is not None:
+                if side.piped:
+                    self._pool.destroy(side.pipe)
+                    side.pipe = None
+                else:
+                    self._release(side)
+        if close:
+            for one in (self.client, self.server):
+                self._forget(one)
+                one.close()
+        done(self._sides[0].moved, self._sides[1].moved, error)
+
+
+class Linger:
+    """Keeps a socket that has had its last bytes until the peer has read them: closing at once could reset it."""
+
+    __slots__ = ("_loop", "_socket", "_timer")
+
+    def __init__(self, loop: Loop, one: socket.socket, seconds: float = 2.0) -> None:
+        self._loop = loop
+        self._socket = one
+        self._timer = loop.later(seconds, self._close)
+        loop.watch(one.fileno(), BOTH_EDGES, self._ready)
+
+    def _ready(self, _events: int) -> None:
+        try:
+            while self._socket.recv(1 << 16):
+                pass
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._close()
+
+    def _close(self) -> None:
+        self._timer.cancel()
+        self._loop.forget(self._socket.fileno())
+        self._socket.close()

@@ -1,0 +1,42 @@
+"""The flow table at the end of a run."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from towpath.sandbox.report import Ledger
+
+__all__ = ["print_table"]
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: three figures and a decimal unit."""
+    value = float(count)
+    step = 0
+    while value >= 1000 and step + 1 < len(_UNITS):
+        value /= 1000
+        step += 1
+    return f"{count} B" if step == 0 else f"{value:.3g} {_UNITS[step]}"
+
+
+def print_table(ledger: Ledger, out: TextIO) -> None:
+    """Prints one row for all flows of a program to a destination that were decided alike."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("program", "destination", "via", "name learnt", "verdict", "rule"):
+        table.add_column(title, overflow="fold")
+    for title in ("flows", "sent", "received"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row, total in ledger.rows.items():
+        style = "red" if row.verdict == "refused" else "yellow" if row.verdict.startswith("failed") else None
+        cells = (row.program, row.destination, row.transport, row.learnt, row.verdict, row.rule)
+        table.add_row(*cells, str(total.flows), size(total.sent), size(total.received), style=style)
+    console = Console(file=out, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=out, highlight=False, width=160)
+    console.print(table)

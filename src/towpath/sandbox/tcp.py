@@ -1,0 +1,257 @@
+"""TCP out of a run. The first SYN is held until the policy has decided and the dial outside has an outcome.
+
+So `connect()` inside never succeeds before it has succeeded outside, and its errors are the true ones.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from towpath.errors import PeerViolation
+from towpath.kernel.system import pipes, sockets
+from towpath.policy.policy import Decision
+from towpath.sandbox import ruleset
+from towpath.sandbox.flows import Flow
+from towpath.sandbox.http_gate import HttpGate, farewell
+from towpath.sandbox.look import FirstWords, Look
+from towpath.sandbox.loop import OUT, Loop
+from towpath.sandbox.stream import Stream
+from towpath.wire.ip import Packet, text_of
+
+if TYPE_CHECKING:
+    from towpath.kernel.scope import Queue
+    from towpath.sandbox.judge import Judge
+    from towpath.sandbox.report import Ledger
+
+__all__ = ["TcpIntake"]
+
+_DROP, _REPEAT = 0, 4
+_ACCEPT_AT_ONCE = 64
+_HANDSHAKE_PATIENCE = 20.0
+_SWEEP_INTERVAL = 10.0
+_DEAD_FOR = 60.0
+_MARKS = {
+    errno.ECONNREFUSED: ruleset.REFUSED,
+    errno.ECONNRESET: ruleset.REFUSED,
+    errno.EHOSTUNREACH: ruleset.HOST_UNREACHABLE,
+    errno.EHOSTDOWN: ruleset.HOST_UNREACHABLE,
+    errno.ENETUNREACH: ruleset.NO_ROUTE,
+    errno.EADDRNOTAVAIL: ruleset.NO_ROUTE,
+    errno.EACCES: ruleset.PROHIBITED,
+    errno.EPERM: ruleset.PROHIBITED,
+}
+_VERSIONS = {4: 4, 16: 6}
+
+Key = tuple[bytes, int, bytes, int]
+
+
+class TcpIntake:
+    """Takes SYNs from the queue and connections from the listeners, dials, and joins the two."""
+
+    def __init__(
+        self, loop: Loop, queue: Queue, judge: Judge, ledger: Ledger, pool: pipes.PipePool, local: frozenset[int]
+    ) -> None:
+        self._loop = loop
+        self._queue = queue
+        self._judge = judge
+        self._ledger = ledger
+        self._pool = pool
+        self._local = local
+        self._dialling: dict[Key, int] = {}
+        self._dialled: dict[Key, tuple[Flow, socket.socket, Decision, float]] = {}
+        self._dead: dict[Key, float] = {}
+        self._streams: set[Stream] = set()
+        self._sweeping = False
+
+    def listen(self, listener: socket.socket) -> None:
+        """Accepts what arrives at one of the scope's listeners."""
+        self._loop.watch(listener.fileno(), 1, lambda _events: self._accept(listener))
+
+    def syn(self, packet_id: int, packet: Packet) -> None:
+        """Decides about the first packet of a connection."""
+        key = (packet.source, packet.source_port, packet.destination, packet.destination_port)
+        if key in self._dialling or key in self._dead:
+            # A SYN sent again while its dial is under way, or after the dial has timed out: let it time out as well.
+            self._queue.verdict(packet_id, _DROP)
+            return
+        flow = Flow("tcp", *key)
+        address, port = packet.destination, packet.destination_port
+        decision = self._decide(address, port)
+        self._ledger.opened(flow, decision, self._judge.names.of(address))
+        if decision.verdict == "deny":
+            self._queue.verdict(packet_id, _REPEAT, ruleset.REFUSED)
+            self._ledger.refused(flow, decision)
+            return
+        version = _VERSIONS[len(address)]
+        try:
+            server, code = sockets.dial_stream(version, text_of(address), port)
+        except OSError as error:  # out of descriptors
+            self._fail(packet_id, key, flow, error.errno or errno.EMFILE)
+            return
+        if code == 0:
+            self._connected(packet_id, key, flow, server, decision)
+        elif code == errno.EINPROGRESS:
+            self._dialling[key] = packet_id
+            self._loop.watch(
+                server.fileno(), OUT, lambda _events: self._outcome(packet_id, key, flow, server, decision)
+            )
+        else:
+            server.close()
+            self._fail(packet_id, key, flow, code)
+
+    def _decide(self, address: bytes, port: int) -> Decision:
+        if port in self._local and text_of(address) in ("127.0.0.1", "::1"):
+            return Decision("allow", None, f"--allow-local {port}", "address", None)
+        return self._judge.flow("tcp", address, port)
+
+    def _outcome(self, packet_id: int, key: Key, flow: Flow, server: socket.socket, decision: Decision) -> None:
+        self._loop.forget(server.fileno())
+        del self._dialling[key]
+        code = server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            server.close()
+            self._fail(packet_id, key, flow, code)
+        else:
+            self._connected(packet_id, key, flow, server, decision)
+
+    def _fail(self, packet_id: int, key: Key, flow: Flow, code: int) -> None:
+        mark = _MARKS.get(code)
+        if code == errno.ETIMEDOUT:
+            self._dead[key] = time.monotonic()
+            self._sweep_later()
+            self._queue.verdict(packet_id, _DROP)
+        else:
+            self._queue.verdict(packet_id, _REPEAT, mark or ruleset.HOST_UNREACHABLE)
+        flow.error = errno.errorcode.get(code, str(code))
+        self._ledger.closed(flow)
+
+    def _connected(self, packet_id: int, key: Key, flow: Flow, server: socket.socket, decision: Decision) -> None:
+        self._dialled[key] = flow, server, decision, time.monotonic()
+        self._sweep_later()
+        self._queue.verdict(packet_id, _REPEAT, ruleset.ALLOWED)
+
+    def _accept(self, listener: socket.socket) -> None:
+        family = listener.family
+        for _ in range(_ACCEPT_AT_ONCE):
+            try:
+                client, peer = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._ledger.warn("out of file descriptors: a connection waits (see `ulimit -n`)")
+                    return
+                raise
+            client.setblocking(False)
+            here = client.getsockname()
+            key = (socket.inet_pton(family, peer[0]), peer[1], socket.inet_pton(family, here[0]), here[1])
+            announced = self._dialled.pop(key, None)
+            if announced is None:
+                sockets.reset(client)  # only announced flows are served
+                continue
+            flow, server, decision, _since = announced
+            self._judge.names.hold(flow.address)
+            if decision.verdict == "look":
+                self._look(flow, client, server)
+            else:
+                self._relay(flow, client, server, None)
+
+    def _relay(self, flow: Flow, client: socket.socket, server: socket.socket, gate: HttpGate | None) -> None:
+        ended = self._ender(flow)
+
+        def done(sent: int, received: int, error: str) -> None:
+            self._streams.discard(stream)
+            ended(sent, received, error)
+
+        stream = Stream(self._loop, self._pool, client, server, done, gate)
+        self._streams.add(stream)
+        stream.start()
+
+    def draining(self) -> bool:
+        """Whether bytes that a program sent are still on their way out."""
+        return any(not stream.said_all for stream in self._streams)
+
+    def close(self) -> None:
+        for stream in list(self._streams):
+            stream.abort("the run has ended" if not stream.said_all else "")
+        for flow, server, _decision, _since in self._dialled.values():
+            server.close()
+            self._ledger.closed(flow)
+
+    def _ender(self, flow: Flow) -> Callable[[int, int, str], None]:
+        def done(sent: int, received: int, error: str) -> None:
+            flow.sent, flow.received, flow.error = sent, received, error
+            self._judge.names.release(flow.address)
+            self._ledger.closed(flow)
+
+        return done
+
+    def _look(self, flow: Flow, client: socket.socket, server: socket.socket) -> None:
+        done = self._ender(flow)
+
+        def gone(reason: str) -> None:
+            sockets.reset(client)
+            sockets.reset(server)
+            done(0, 0, reason)
+
+        Look(self._loop, client, server, lambda words: self._heard(flow, client, server, words), gone)
+
+    def _heard(self, flow: Flow, client: socket.socket, server: socket.socket, words: FirstWords) -> None:
+        if words.scheme == "http":
+            self._relay(flow, client, server, self._http_gate(flow))
+            return
+        decision = self._judge.seen("tcp", flow.address, flow.port, words.scheme, words.name)
+        if words.scheme == "tls" and words.name:
+            flow.name, flow.name_from = words.name, "sni"
+        if decision.verdict == "allow":
+            self._ledger.decided(flow, decision)
+            self._relay(flow, client, server, None)
+            return
+        if words.fault:
+            decision = Decision(
+                decision.verdict, decision.rule, f"{decision.reason} ({words.fault})", decision.evidence, decision.hint
+            )
+        sockets.reset(server)
+        sockets.reset(client)
+        self._ledger.refused(flow, decision)
+        self._ender(flow)(0, 0, "refused")
+
+    def _http_gate(self, flow: Flow) -> HttpGate:
+        def ask(host: str) -> Decision:
+            decision = self._judge.seen("tcp", flow.address, flow.port, "http", host)
+            flow.name, flow.name_from = host, "host"
+            if decision.verdict == "allow" and flow.decision is not decision:
+                self._ledger.decided(flow, decision)
+            return decision
+
+        def refused(decision: Decision | None, violation: PeerViolation | None) -> bytes:
+            final = decision or Decision("deny", None, f"not a request that can be judged: {violation}", "host", None)
+            self._ledger.refused(flow, final)
+            return farewell(final.reason, final.hint)
+
+        return HttpGate(ask, refused)
+
+    def _sweep_later(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            self._loop.later(_SWEEP_INTERVAL, self._sweep)
+
+    def _sweep(self) -> None:
+        """Dials whose program went away before the handshake, and timed-out flows that may be tried again."""
+        now = time.monotonic()
+        for key, (flow, server, _decision, since) in list(self._dialled.items()):
+            if now - since > _HANDSHAKE_PATIENCE:
+                del self._dialled[key]
+                sockets.reset(server)
+                flow.error = "given up by the program"
+                self._ledger.closed(flow)
+        for key, since in list(self._dead.items()):
+            if now - since > _DEAD_FOR:
+                del self._dead[key]
+        self._sweeping = False
+        if self._dialled or self._dead:
+            self._sweep_later()

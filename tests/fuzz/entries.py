@@ -1,0 +1,188 @@
+"""Each entry takes any bytes and must come back: a parser gives a value or `PeerViolation`, nothing else, in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from towpath.errors import ConfigInvalid, Misuse, PeerViolation
+from towpath.policy.explain import explain
+from towpath.policy.guard import local_kind, private_kind
+from towpath.policy.policy import Policy
+from towpath.policy.rule import parse_rule
+from towpath.wire import dns
+from towpath.wire.address import pack, unpack
+from towpath.wire.http_request import RequestReader, looks_like
+from towpath.wire.quic_initial import QuicFlow
+from towpath.wire.tls_hello import parse_handshake, parse_stream
+
+__all__ = ["ENTRIES", "SEEDS"]
+
+Entry = Callable[[bytes], None]
+
+
+def dns_query(data: bytes) -> None:
+    try:
+        question = dns.parse_query(data)
+    except PeerViolation:
+        return
+    for answer in (dns.refusal(data, question, "no rule allows it"), dns.failure(data, question, "nobody answered")):
+        parsed = dns.parse_answer(answer)
+        assert (parsed.id, parsed.name, parsed.type) == (question.id, question.name, question.type)
+        assert parsed.rcode in (2, 3)
+        assert not parsed.addresses
+
+
+def dns_answer(data: bytes) -> None:
+    try:
+        dns.parse_answer(data)
+    except PeerViolation:
+        return
+
+
+def dns_screen(data: bytes) -> None:
+    """What was screened holds nothing that is refused, and needs no second screening."""
+    try:
+        screened = dns.screen(data, lambda address: local_kind(address) is None)
+    except PeerViolation:
+        return
+    again = dns.screen(screened.data, lambda address: local_kind(address) is None)
+    assert again.data is screened.data
+    assert not again.dropped
+    assert not again.ech_removed
+
+
+def tls_stream(data: bytes) -> None:
+    try:
+        hello = parse_stream(data)
+    except PeerViolation:
+        return
+    if hello is not None:
+        assert parse_stream(data[: hello.length]) == hello
+        assert parse_stream(data[: hello.length - 1]) is None
+
+
+def tls_handshake(data: bytes) -> None:
+    try:
+        hello = parse_handshake(data)
+    except PeerViolation:
+        return
+    if hello is not None:
+        assert parse_handshake(data[: hello.length]) == hello
+
+
+def quic_flow(data: bytes) -> None:
+    flow = QuicFlow(lambda hello: hello.server_name == "good.test")
+    for datagram in (data, data[::2], data):
+        verdict = flow.receive(datagram)
+        assert verdict in ("pass", "hold", "refuse")
+        assert verdict == "refuse" or flow.hello is not None or verdict == "hold"
+
+
+def http_request(data: bytes) -> None:
+    """One byte at a time or all at once: the same requests, or the same complaint."""
+    outcomes = []
+    for size in (1, len(data) or 1):
+        reader = RequestReader()
+        passed = b""
+        fault = ""
+        try:
+            for at in range(0, len(data), size):
+                for part in reader.receive(data[at : at + size]):
+                    passed += part if isinstance(part, bytes) else part.raw
+            reader.end()
+        except PeerViolation as violation:
+            fault = violation.fault
+        assert data.startswith(passed)
+        outcomes.append(fault)
+    assert outcomes[0] == outcomes[1]
+    if looks_like(data) is False:
+        assert outcomes[0] in ("http-not-a-request", "http-line-end")
+
+
+def rule_text(data: bytes) -> None:
+    """A rule that was read is read again from its own words."""
+    try:
+        rule = parse_rule(data.decode("utf-8", "replace"), "allow", "--allow")
+    except ConfigInvalid:
+        return
+    again = parse_rule(rule.text, "deny", "--deny")
+    assert (again.schemes, again.host, again.port) == (rule.schemes, rule.host, rule.port)
+    assert parse_rule(rule.host.text, "allow", "--allow").host == rule.host
+
+
+def policy_explain(data: bytes) -> None:
+    policy = Policy.load(["good.test", "*.deep.test:22", "10.0.0.0/8"], ["bad.test", "tls://*.ads.test"], [])
+    try:
+        explanation = explain(policy, data.decode("utf-8", "replace"))
+    except ConfigInvalid:
+        return
+    assert explanation.verdict in ("allow", "deny")
+    assert explanation.as_text()
+
+
+def addresses(data: bytes) -> None:
+    """Text of any kind is an address or not; an address has one text."""
+    text = data.decode("latin-1")
+    packed = pack(text)
+    if packed is not None:
+        assert pack(unpack(packed)) == packed
+    local_kind(text)
+    private_kind(text)
+
+
+def dns_names(data: bytes) -> None:
+    try:
+        wire = dns.cname(data.decode("latin-1"))
+    except Misuse:
+        return
+    assert len(wire) <= 255
+
+
+ENTRIES: dict[str, Entry] = {
+    entry.__name__: entry
+    for entry in (
+        addresses,
+        dns_answer,
+        dns_names,
+        dns_query,
+        dns_screen,
+        http_request,
+        policy_explain,
+        quic_flow,
+        rule_text,
+        tls_handshake,
+        tls_stream,
+    )
+}
+
+_QUERY = dns.query("www.good.test", "A", 7)
+_ANSWER = dns.answer(
+    _QUERY,
+    [
+        dns.Record("www.good.test", "CNAME", 30, dns.cname("edge.good.test")),
+        dns.Record("edge.good.test", "A", 60, dns.a("192.0.2.1")),
+        dns.Record("edge.good.test", "A", 60, dns.a("127.0.0.1")),
+        dns.Record("edge.good.test", "HTTPS", 60, dns.https(1, "", alpn=["h3"], ipv4hint=["127.0.0.1"], ech=b"key")),
+    ],
+)
+_HELLO = bytes.fromhex("0303") + bytes(32) + b"\0" + b"\0\x02\x13\x01" + b"\x01\0"
+_SERVER_NAME = b"\0\0\0\x0e\0\x0c\0\0\x09good.test"
+_HANDSHAKE = b"\x01" + (len(_HELLO) + 2 + len(_SERVER_NAME)).to_bytes(3, "big") + _HELLO
+_HANDSHAKE += len(_SERVER_NAME).to_bytes(2, "big") + _SERVER_NAME
+_REQUEST = (
+    b"POST /a?b HTTP/1.1\r\nHost: good.test:80\r\nTransfer-Encoding: chunked\r\n\r\n5;a\r\nhello\r\n0\r\nX: y\r\n\r\n"
+)
+
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "addresses": (b"192.0.2.1", b"2001:db8::1", b"::ffff:127.0.0.1", b"64:ff9b::7f00:1"),
+    "dns_answer": (_ANSWER, _QUERY),
+    "dns_names": (b"www.good.test", b"a\\046b.test"),
+    "dns_query": (_QUERY, dns.query("_443._https.good.test", "HTTPS", 1, edns=False)),
+    "dns_screen": (_ANSWER,),
+    "http_request": (_REQUEST, b"GET / HTTP/1.0\r\nHost: [2001:db8::1]\r\n\r\n", b"\r\n", b"PRI * HTTP/2.0\r\n\r\n"),
+    "policy_explain": (b"good.test:443", b"tls://x.ads.test", b"[2001:db8::1]:22", b"icmp://10.0.0.1"),
+    "quic_flow": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
+    "rule_text": (b"tls://*.good.test:8443", b"[2001:db8::/32]:22", b"10.0.0.0/8", b"*", b"https://x/"),
+    "tls_handshake": (_HANDSHAKE,),
+    "tls_stream": (b"\x16\x03\x01" + len(_HANDSHAKE).to_bytes(2, "big") + _HANDSHAKE, b"\x15\x03\x01\0\x02\x02\x28"),
+}
