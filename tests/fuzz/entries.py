@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.fuzz.quic_packets import crypto, hello, seal
+
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
 from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
@@ -78,6 +80,15 @@ def quic_flow(data: bytes) -> None:
         assert verdict == "refuse" or flow.hello is not None or verdict == "hold"
 
 
+def quic_frames(data: bytes) -> None:
+    """Any frames in a packet that opens, then the rest of them in a second one."""
+    flow = QuicFlow(lambda hello: hello.server_name == "good.test")
+    for number, frames in enumerate((data, data[::-1], crypto(hello()))):
+        verdict = flow.receive(seal(frames, number=number))
+        assert verdict in ("pass", "hold", "refuse")
+        assert verdict != "pass" or flow.hello is not None
+
+
 def http_request(data: bytes) -> None:
     """One byte at a time or all at once: the same requests, or the same complaint."""
     outcomes = []
@@ -148,6 +159,7 @@ ENTRIES: dict[str, Entry] = {
         dns_screen,
         http_request,
         policy_explain,
+        quic_frames,
         quic_flow,
         rule_text,
         tls_handshake,
@@ -182,6 +194,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "http_request": (_REQUEST, b"GET / HTTP/1.0\r\nHost: [2001:db8::1]\r\n\r\n", b"\r\n", b"PRI * HTTP/2.0\r\n\r\n"),
     "policy_explain": (b"good.test:443", b"tls://x.ads.test", b"[2001:db8::1]:22", b"icmp://10.0.0.1"),
     "quic_flow": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
+    "quic_frames": (crypto(hello()), crypto(hello("evil.test")), b"\2\0\0\0\0", b"\x1c\0\0\0", crypto(b"x", 9)),
     "rule_text": (b"tls://*.good.test:8443", b"[2001:db8::/32]:22", b"10.0.0.0/8", b"*", b"https://x/"),
     "tls_handshake": (_HANDSHAKE,),
     "tls_stream": (b"\x16\x03\x01" + len(_HANDSHAKE).to_bytes(2, "big") + _HANDSHAKE, b"\x15\x03\x01\0\x02\x02\x28"),

@@ -143,6 +143,7 @@ def test_a_pulled_cable_can_be_plugged_in_again_and_again(lab: Lab) -> None:
         ("reset", 80, {"percent": 3}, "takes no amount, not percent"),
         ("loss", None, {"percent": 0}, "is none"),
         ("link-down", 80, {}, "of a whole host"),
+        ("delay", None, {"seconds": 1}, "only a host whose plan has a delay"),
         ("silent", 81, {}, "serves nothing of its own on port 81"),
     ],
 )

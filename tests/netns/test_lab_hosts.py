@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,12 +42,17 @@ def test_hosts_answer_ping_of_an_ordinary_user(lab: Lab, family: str) -> None:
     assert ping.returncode == 0, ping.stdout
 
 
+@pytest.mark.parametrize("family", ["AF_INET, 2, 1", "AF_INET6, 2, 58"], ids=["4", "6"])
+def test_an_ordinary_user_may_open_a_ping_socket(lab: Lab, family: str) -> None:
+    program = f"import socket; socket.socket(socket.{family})"
+    done = lab["client"].run(["python3", "-c", program])
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("family", "address"), [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8:dead::1")], ids=["4", "6"]
 )
-def test_an_address_that_nobody_has_is_unreachable_at_once(
-    lab: Lab, family: socket.AddressFamily, address: str
-) -> None:
+def test_an_address_that_nobody_has_is_unreachable(lab: Lab, family: socket.AddressFamily, address: str) -> None:
     with lab["client"].socket(family) as probe:
         probe.settimeout(5)
         with pytest.raises(OSError, match="No route to host|Network is unreachable"):
@@ -165,6 +172,24 @@ def test_a_socket_made_on_a_host_is_in_its_network(lab: Lab) -> None:
         connection.sendall(b"hello")
         assert connection.recv(100) == b"hello"
         assert connection.getsockname()[0] == lab["client"].address4
+
+
+def test_a_host_can_have_a_lab_of_its_own(lab: Lab) -> None:
+    program = """
+from towpath.testing import Http, LabPlan
+with LabPlan().host("client").host("inner", serves=[Http(names=("inner.test",))]).start() as lab:
+    print(lab["client"].run(["curl", "-sS", "http://inner.test/"], check=True).stdout)
+"""
+    done = lab["client"].run([sys.executable, "-c", program])
+    assert "This is inner." in done.stdout, done.stderr
+
+
+def test_a_lab_starts_while_an_event_loop_runs() -> None:
+    async def start() -> int:
+        with PLAN.start() as inner:
+            return inner["client"].run(["curl", "-sS", "https://news.test/"]).returncode
+
+    assert asyncio.run(start()) == 0
 
 
 def test_names_and_addresses_are_told(lab: Lab) -> None:

@@ -70,6 +70,18 @@ def test_big_is_as_big_as_was_asked_for(client: LabHost, size: int) -> None:
     assert done.stdout == str(size)
 
 
+def test_all_that_had_arrived_is_in_the_log(lab: Lab, client: LabHost) -> None:
+    before = len(lab["various"].log)
+    connections = [client.socket() for _ in range(30)]
+    for connection in connections:
+        connection.connect((lab["various"].address4, 7))
+        connection.sendall(b"words")
+    seen = lab["various"].log[before:]
+    assert [record.received for record in seen] == [5] * 30
+    for connection in connections:
+        connection.close()
+
+
 def test_nothing_arrived_where_nobody_went(lab: Lab) -> None:
     assert [seen for seen in lab["various"].log if seen.service == "banner"] == []
 

@@ -43,6 +43,13 @@ def test_hosts_reach_each_other_over_routers_and_switches(office: LabPlan) -> No
                     assert _round_trip(client, address) < 1, f"{client} to {address}"
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8:dead::1"])
+def test_hosts_behind_routers_hear_that_nobody_has_an_address(office: LabPlan, address: str) -> None:
+    with office.start() as lab:
+        ping = lab["alice"].run(["ping", "-c1", "-W2", address])
+    assert "Unreachable" in ping.stdout or "unreachable" in ping.stdout
+
+
 def test_each_router_is_one_hop(office: LabPlan) -> None:
     with office.start() as lab:
         ping = lab["outside"].run(["ping", "-c1", "-W2", lab["alice"].address4])
@@ -67,6 +74,14 @@ def test_a_delay_is_that_of_every_packet_each_way(family: str) -> None:
             ["curl", "-sS", "-o", "/dev/null", "-w", "%{size_download}", f"{url}big?bytes=5000000", "-m", "20"]
         )
         assert done.stdout == "5000000", done.stderr
+
+
+def test_a_delay_can_come_and_go() -> None:
+    with LabPlan().host("near").host("far", delay=0.0, serves=[TcpEcho()]).start() as lab:
+        assert _round_trip(lab["near"], lab["far"].address4) < 0.05
+        with lab["far"].fault("delay", seconds=0.05):
+            assert _round_trip(lab["near"], lab["far"].address4) >= 0.1
+        assert _round_trip(lab["near"], lab["far"].address4) < 0.05
 
 
 def test_rate_and_loss_of_a_plan_hold_from_the_start() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from subprocess import CompletedProcess
 
 from tests.support.rootless import Rootless
 
@@ -46,3 +47,20 @@ with Lab.build().host("client").start() as lab:
     done = rootless.run([rootless.python, "-c", program])
     assert done.returncode == 0, done.stderr
     assert (rootless.home / "made-on-a-host").stat().st_uid == int(rootless.run(["id", "-u"]).stdout)
+
+
+def test_an_ordinary_user_keeps_a_lab_up(rootless: Rootless) -> None:
+    def lab(*words: str) -> CompletedProcess[str]:
+        return rootless.run([rootless.towpath, "lab", *words], env={"XDG_RUNTIME_DIR": str(rootless.home)})
+
+    (rootless.home / "small.toml").write_text('[hosts.client]\n[hosts.web]\nserves = [{ kind = "https" }]\n')
+    up = lab("up", "small.toml", "--json")
+    assert up.returncode == 0, up.stderr
+    web = next(host for host in json.loads(up.stdout)["hosts"] if host["name"] == "web")
+    try:
+        page = lab("exec", "client", "--", "curl", "-sS", f"https://{web['ipv4']}/")
+        assert "This is web." in page.stdout, page.stderr
+    finally:
+        down = lab("down", "small")
+    assert down.returncode == 0, down.stderr
+    assert lab("list").stdout == ""

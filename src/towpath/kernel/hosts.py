@@ -60,6 +60,7 @@ class Node:
 
     `files` are laid over existing files of the file system, for this node alone: path to content. A router sends what
     it has no route for to its first card; the root, which has none, answers that the destination is unreachable.
+    `own6` is the address that a router's errors come from where its ports have none but link-local ones.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Node:
     bridges: tuple[Bridge, ...] = ()
     routes: tuple[Route, ...] = ()
     forwards: bool = False
+    own6: IPv6Address | None = None
     files: Mapping[str, bytes] | None = None
 
 
@@ -85,6 +87,9 @@ class World(Protocol):
 
     def set_card(self, node: str, device: str, *, up: bool) -> None:
         """Pulls the plug of a card, or plugs it in again. Raises `HostFault`."""
+
+    def set_delay(self, node: str, device: str, seconds: float) -> None:
+        """Changes the delay of a card that was made with one."""
 
     def close(self) -> None:
         """Kills every process in the world and waits until they are gone; safe to call twice."""

@@ -7,8 +7,10 @@ segmentation-offload frames stay whole and checksums stay the kernel's business.
 from __future__ import annotations
 
 import heapq
+import os
 import select
 import socket
+import struct
 import time
 from itertools import count
 from typing import NoReturn
@@ -16,7 +18,7 @@ from typing import NoReturn
 from towpath.linux.netlink import NETLINK_ROUTE, NetlinkSocket
 from towpath.linux.rtnetlink import links, set_link
 
-__all__ = ["relay_frames"]
+__all__ = ["DELAY", "relay_frames"]
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _PACKET_VNET_HDR, _PACKET_IGNORE_OUTGOING = 263, 15, 23
@@ -25,8 +27,15 @@ _HELD = 10_000
 _BUFFER = 4 << 20
 
 
-def relay_frames(near: str, far: str, delay: float) -> NoReturn:
-    """Carries frames between two devices of this namespace, each held for `delay` seconds; full, it drops."""
+DELAY = struct.Struct("=d")
+"""A new delay in seconds, as `relay_frames` reads it."""
+
+
+def relay_frames(near: str, far: str, delay: float, changes: int) -> NoReturn:
+    """Carries frames between two devices of this namespace, each held for `delay` seconds; full, it drops.
+
+    A new delay is read from the pipe `changes`; frames that are held already keep theirs.
+    """
     for name in ("all", "default", near, far):
         with open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "w") as file:
             file.write("1")
@@ -40,9 +49,14 @@ def relay_frames(near: str, far: str, delay: float) -> NoReturn:
     held: list[tuple[float, int, socket.socket, bytes]] = []
     while True:
         wait = max(0.0, held[0][0] - time.monotonic()) if held else None
-        ready, _, _ = select.select(ends, [], [], wait)
+        sources: list[socket.socket | int] = [*ends, changes]
+        ready, _, _ = select.select(sources, [], [], wait)
         now = time.monotonic()
-        for end in ready:
+        if changes in ready:
+            (delay,) = DELAY.unpack(os.read(changes, DELAY.size))
+        for end in ends:
+            if end not in ready:
+                continue
             try:
                 frame = end.recv(_FRAME)
             except OSError:  # the card was pulled

@@ -14,6 +14,7 @@ from towpath.errors import FeatureMissing, HostFault, PermissionMissing, TimedOu
 from towpath.kernel.hosts import Node, Serve
 from towpath.linux import libc
 from towpath.linux.entering import enter
+from towpath.linux.frame_relay import DELAY
 from towpath.linux.keeper import REPORT_SIZE, Keeper
 from towpath.linux.netlink import NETLINK_ROUTE, NetlinkSocket
 from towpath.linux.node_network import plug_port
@@ -114,6 +115,9 @@ class LinuxWorld:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code:
             raise HostFault(f"set {device} of {node} {'up' if up else 'down'}", code, os.strerror(abs(code)))
+
+    def set_delay(self, node: str, device: str, seconds: float) -> None:
+        os.write(self._handles[f"{node}/{device}"], DELAY.pack(seconds))
 
     def close(self) -> None:
         keeper, self._keeper = self._keeper, 0

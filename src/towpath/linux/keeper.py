@@ -114,10 +114,9 @@ class Keeper:
             starts.append(start)
             os.read(moved, 1)
             spaces[name] = os.open(f"/proc/{child}/ns/net", os.O_RDONLY)
-            if name in self._channels:
-                handle = os.pidfd_open(child)
-                self._say(name, handle=handle)
-                os.close(handle)
+            handle = os.pidfd_open(child) if name in self._channels else os.dup(start)
+            self._say(name, handle=handle)
+            os.close(handle)
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
             for node in self._nodes:
                 for card in node.cards:
@@ -163,8 +162,8 @@ class Keeper:
             libc.unshare(libc.CLONE_NEWNET)
             os.write(tell_moved, b"m")
             os.read(wait, 1)
-            _close_all_but({2, self._tell.fileno()})
-            relay_frames(_NEAR, _FAR, card.delay or 0.0)
+            _close_all_but({2, self._tell.fileno(), wait})
+            relay_frames(_NEAR, _FAR, card.delay or 0.0, wait)
         except BaseException as error:
             self._say(card.device, error)
         finally:

@@ -43,6 +43,8 @@ def prepare(node: Node, group: int) -> None:
 def configure(netlink: NetlinkSocket, node: Node, plugged: Iterable[Card]) -> None:
     """Sets up the node's own cards and bridges, and the ports that the cards `plugged` into it have here."""
     set_link(netlink, LOOPBACK_INDEX, up=True)
+    if node.own6 is not None:
+        add_address(netlink, LOOPBACK_INDEX, str(node.own6), 128)
     for bridge in node.bridges:
         add_bridge(netlink, bridge.device)
         index = links(netlink)[bridge.device]

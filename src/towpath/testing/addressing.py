@@ -94,7 +94,7 @@ class _Builder:
         self._spare4 = _SPARE4.subnets(new_prefix=28)
         self._spare6 = _SPARE6.subnets(new_prefix=64)
         self._ports = 0
-        self._nodes = {INTERNET: Node(INTERNET, forwards=True)}
+        self._nodes = {INTERNET: Node(INTERNET, forwards=True, own6=next(_hosts6(plan.ipv6)))}
         self._segments = {INTERNET: _routed_segment(INTERNET, plan.ipv4, plan.ipv6)}
         self.addresses: dict[str, tuple[IPv4Address | IPv6Address, ...]] = {}
 
@@ -120,7 +120,7 @@ class _Builder:
 
     def _place_router(self, name: str, on: str, ipv4: IPv4Network, ipv6: IPv6Network) -> None:
         card = self._card(name, 0, on, None, None, None)
-        self._nodes[name] = Node(name, cards=(card,), forwards=True)
+        self._nodes[name] = Node(name, cards=(card,), forwards=True, own6=next(_hosts6(ipv6)))
         self._segments[name] = _routed_segment(name, ipv4, ipv6)
         self._route_to(name, ipv4, ipv6)
 

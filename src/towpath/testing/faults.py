@@ -9,9 +9,10 @@
 | ``black-hole`` | nothing at all, not even a connection | |
 | ``loss`` | packets vanish, each way | ``percent`` |
 | ``rate`` | a narrow link, each way | ``rate``, as tc(8) writes it |
+| ``delay`` | packets are late, each way; for hosts whose plan has a delay, be it 0 | ``seconds`` |
 | ``link-down`` | the cable is pulled | |
 
-The first five are of one `port`, or of the whole host without it; the last three are always of the whole host. Flapping
+The first five are of one `port`, or of the whole host without it; the others are always of the whole host. Flapping
 is ``link-down`` entered and left again.
 """
 
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Fault", "apply"]
 
-Fault = Literal["silent", "reset", "slow", "refuse", "black-hole", "loss", "rate", "link-down"]
+Fault = Literal["silent", "reset", "slow", "refuse", "black-hole", "loss", "rate", "delay", "link-down"]
 Mend = Callable[[], None]
 
 _numbers = itertools.count()
-_AMOUNTS = {"slow": "bytes_per_second", "loss": "percent", "rate": "rate"}
+_AMOUNTS = {"slow": "bytes_per_second", "loss": "percent", "rate": "rate", "delay": "seconds"}
 _OF_SERVICES = ("silent", "reset", "slow")
-_OF_HOSTS = ("loss", "rate", "link-down")
+_OF_HOSTS = ("loss", "rate", "delay", "link-down")
 
 
 def apply(host: LabHost, kind: Fault, port: int | None, amount: Mapping[str, float | str]) -> Mend:
@@ -52,6 +53,8 @@ def apply(host: LabHost, kind: Fault, port: int | None, amount: Mapping[str, flo
         return _pull(host)
     if kind == "rate":
         return _narrow(host, str(amount["rate"]))
+    if kind == "delay":
+        return _delay(host, float(amount["seconds"]))
     return _filter(host, _rules(kind, port, float(amount.get("percent", 0))))
 
 
@@ -78,6 +81,20 @@ def _pull(host: LabHost) -> Mend:
 
     set_all(False)
     return lambda: set_all(True)
+
+
+def _delay(host: LabHost, seconds: float) -> Mend:
+    cards = host.lab.layout.cards(host.name)
+    planned = cards[0].delay
+    if planned is None or seconds < 0:
+        raise Misuse(f"{host.name} cannot be delayed by {seconds:g} s: only a host whose plan has a delay, be it 0")
+
+    def set_all(value: float) -> None:
+        for card in cards:
+            host.lab.world.set_delay(host.name, card.device, value)
+
+    set_all(seconds)
+    return lambda: set_all(planned)
 
 
 def _narrow(host: LabHost, rate: str) -> Mend:

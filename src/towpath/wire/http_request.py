@@ -31,8 +31,8 @@ _FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host
 class Head(NamedTuple):
     """One request up to its body.
 
-    `host` is lower case, an IPv6 address without its brackets; `port` is `None` where Host has none. `upgrade` is
-    ``"websocket"`` or `None`. `raw` is what the client sent, to be passed on as it is.
+    `host` is lower case (with a trailing dot it is refused), an IPv6 address without its brackets; `port` is `None`
+    where Host has none. `upgrade` is ``"websocket"`` or `None`. `raw` is what the client sent, to be passed on.
     """
 
     method: str

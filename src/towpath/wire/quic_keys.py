@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["INITIAL_TYPES", "ClientKeys", "LongHeader", "header_at", "variable"]
+__all__ = ["INITIAL_TYPES", "ClientKeys", "LongHeader", "header_at", "variable", "whole_number"]
 
 VERSION_1, VERSION_2 = 1, 0x6B3343CF
 INITIAL_TYPES = {VERSION_1: 0, VERSION_2: 1}
@@ -111,7 +111,7 @@ class ClientKeys:
         number_bytes = bytes(
             byte ^ key for byte, key in zip(datagram[header.number_at : payload_at], mask[1:], strict=False)
         )
-        number = _whole_number(int.from_bytes(number_bytes, "big"), 8 * width, expected)
+        number = whole_number(int.from_bytes(number_bytes, "big"), 8 * width, expected)
         nonce = (int.from_bytes(self.iv, "big") ^ number).to_bytes(12, "big")
         associated = bytes((first,)) + datagram[header.start + 1 : header.number_at] + number_bytes
         try:
@@ -129,7 +129,8 @@ def _expand(secret: bytes, label: str, length: int) -> bytes:
     return hmac.digest(secret, info + b"\x01", "sha256")[:length]
 
 
-def _whole_number(truncated: int, bits: int, expected: int) -> int:
+def whole_number(truncated: int, bits: int, expected: int) -> int:
+    """The packet number nearest to the expected one that ends in these bits (RFC 9000 appendix A.3)."""
     window = 1 << bits
     candidate = expected & ~(window - 1) | truncated
     if candidate <= expected - window // 2 and candidate < (1 << 62) - window:

@@ -9,6 +9,7 @@ import pytest
 
 from towpath.errors import ConfigInvalid
 from towpath.testing import Banner, Command, Dns, Http, Https, LabPlan, NameRecord, TcpEcho, UdpEcho
+from towpath.testing.addressing import lay_out
 from towpath.testing.plan_file import parse_plan, read_plan
 
 WHOLE = """
@@ -116,3 +117,9 @@ def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"a = '\xff'")
     with pytest.raises(ConfigInvalid, match="no UTF-8 at byte 5"):
         read_plan(path)
+
+
+def test_the_file_of_the_guide_is_a_plan() -> None:
+    guide = (Path(__file__).resolve().parents[3] / "docs" / "guides" / "lab.md").read_text()
+    text = guide.split("```toml\n")[1].split("```")[0]
+    assert [host.name for host in lay_out(parse_plan(text, "lab.md")).plan.hosts] == ["client", "phone", "news", "dns"]

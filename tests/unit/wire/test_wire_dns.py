@@ -202,6 +202,11 @@ def test_a_long_chain_of_pointers_is_refused() -> None:
         dns_message.Reader(data).name_at(13 + 2 * 99)
 
 
+def test_a_pointer_goes_backwards() -> None:
+    with pytest.raises(PeerViolation, match="dns-pointer"):
+        dns_message.Reader(bytes(12) + b"\xc0\x0e\1a\0").name_at(12)
+
+
 def test_a_message_that_is_nothing_but_work_is_refused() -> None:
     long_name = b"\1a" * 126 + b"\0"
     start = struct.pack("!HHIHH", 1, 0x8180, 1 << 16 | 4000, 0, 0) + long_name + b"\0\1\0\1"

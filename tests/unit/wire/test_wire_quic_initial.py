@@ -11,55 +11,16 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicProtocolVersion
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fuzz.quic_packets import ID, crypto, hello, seal
 
 from towpath.wire.quic_initial import QuicFlow
-from towpath.wire.quic_keys import VERSION_1, VERSION_2, ClientKeys
+from towpath.wire.quic_keys import VERSION_1, VERSION_2, ClientKeys, whole_number
 from towpath.wire.tls_hello import ClientHello
 
 VERSIONS = {VERSION_1: QuicProtocolVersion.VERSION_1, VERSION_2: QuicProtocolVersion.VERSION_2}
 HANDSHAKE_PACKET = {VERSION_1: 0xE0, VERSION_2: 0xF0}
-ID = b"12345678"
-
-
-def hello(name: str = "good.test", padding: int = 0) -> bytes:
-    """The handshake bytes of a small ClientHello."""
-    host = name.encode()
-    extensions = b"\0\0" + (len(host) + 5).to_bytes(2, "big") + (len(host) + 3).to_bytes(2, "big")
-    extensions += b"\0" + len(host).to_bytes(2, "big") + host
-    extensions += b"\0\x15" + padding.to_bytes(2, "big") + bytes(padding)
-    body = b"\3\3" + bytes(32) + b"\0" + b"\0\2\x13\1" + b"\1\0" + len(extensions).to_bytes(2, "big") + extensions
-    return b"\1" + len(body).to_bytes(3, "big") + body
-
-
-def crypto(data: bytes, offset: int = 0) -> bytes:
-    return b"\6" + (0x80000000 | offset).to_bytes(4, "big") + (0x4000 | len(data)).to_bytes(2, "big") + data
-
-
-def seal(
-    frames: bytes,
-    *,
-    number: int = 0,
-    destination: bytes = ID,
-    origin: bytes | None = None,
-    version: int = VERSION_1,
-    token: bytes = b"",
-) -> bytes:
-    """An Initial packet; `origin` is the ID that the keys come from when it is not the destination."""
-    keys = ClientKeys(version, destination if origin is None else origin)
-    frames = frames.ljust(20, b"\0")
-    first = 0xC3 if version == VERSION_1 else 0xD3
-    header = bytes((first,)) + version.to_bytes(4, "big") + bytes((len(destination),)) + destination + b"\0"
-    header += bytes((len(token),)) + token + (0x4000 | 4 + len(frames) + 16).to_bytes(2, "big")
-    number_bytes = number.to_bytes(4, "big")
-    nonce = (int.from_bytes(keys.iv, "big") ^ number).to_bytes(12, "big")
-    sealed = AESGCM(keys.key).encrypt(nonce, frames, header + number_bytes)
-    mask = Cipher(algorithms.AES(keys.protection), modes.ECB()).encryptor().update(sealed[:16])
-    masked = bytes(byte ^ key for byte, key in zip(number_bytes, mask[1:5], strict=True))
-    return bytes((first ^ mask[0] & 0x0F,)) + header[1:] + masked + sealed
 
 
 def good(hello: ClientHello) -> bool:
@@ -102,6 +63,22 @@ def sent(connection: QuicConnection, now: float = 0.0) -> list[bytes]:
 def test_keys_are_those_of_the_rfcs_samples(version: int, key: str, iv: str, protection: str) -> None:
     keys = ClientKeys(version, bytes.fromhex("8394c8f03e515708"))
     assert (keys.key.hex(), keys.iv.hex(), keys.protection.hex()) == (key, iv, protection)
+
+
+@pytest.mark.parametrize(
+    ("truncated", "bits", "expected", "number"),
+    [
+        (0x9B32, 16, 0xA82F30EB, 0xA82F9B32),
+        (0x01, 8, 0x1FF, 0x201),
+        (0xFF, 8, 0x100, 0xFF),
+        (0x05, 8, 0, 0x05),
+        (0xFF, 8, 0, 0xFF),
+    ],
+)
+def test_a_packet_number_is_the_nearest_to_the_expected_one(
+    truncated: int, bits: int, expected: int, number: int
+) -> None:
+    assert whole_number(truncated, bits, expected) == number
 
 
 # Real clients
@@ -289,6 +266,13 @@ def test_a_second_hello_after_a_retry_request_is_judged_too() -> None:
     assert verdicts(flow, again) == ["hold", "pass"]
     other = seal(crypto(hello("evil.test"), 2 * start), number=3)
     assert verdicts(flow, [other, seal(b"\1", number=4)]) == ["refuse", "pass"]
+
+
+def test_a_second_hello_right_behind_the_first_is_judged_too() -> None:
+    flow = QuicFlow(good)
+    assert flow.receive(seal(crypto(hello() + hello("evil.test")))) == "refuse"
+    assert flow.fault is None
+    assert QuicFlow(good).receive(seal(crypto(hello() + hello("evil.test")[:9]))) == "hold"
 
 
 def test_after_a_refusal_a_hello_must_come_whole_again() -> None:
