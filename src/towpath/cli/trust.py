@@ -6,17 +6,19 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from towpath.errors import ConfigInvalid, PeerViolation, TowpathError
 from towpath.trust.anchors import Anchors
 from towpath.trust.certificate import Certificate, load_many
 from towpath.trust.evaluation import evaluate
-from towpath.trust.evidence import Evidence
+from towpath.trust.evidence import Evidence, Fetch
+from towpath.trust.lists import fetch_lists
 from towpath.trust.policy import NAMED, Policy
+from towpath.trust.reference import Reference
 from towpath.trust.result import TrustResult
 from towpath.trust.suffixes import DEBIAN_LIST, PublicSuffixes
 from towpath.trust.transparency import LogList
@@ -62,6 +64,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     asking.add_argument("--staple", metavar="FILE", help="the OCSP response that the server stapled, DER")
     asking.add_argument("--logs", metavar="FILE", help="the list of transparency logs that count (log_list.json)")
     asking.add_argument("--fetch-issuers", action="store_true", help="fetch missing issuers over http (default: no)")
+    asking.add_argument("--fetch-crls", action="store_true", help="fetch revocation lists over http (default: no)")
     asking.add_argument("--starttls", choices=("smtp", "imap", "ldap", "postgres"), help="talk this before TLS")
     asking.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds (default: %(default)g)")
     telling = parser.add_argument_group("the answer")
@@ -91,32 +94,55 @@ class Question:
     starttls: str | None
     timeout: float
     transport: TransportPolicy | None = None
+    fetch_lists: Fetch | None = None
+    """How revocation lists are fetched; `None`: they are not."""
 
     def moment(self) -> datetime:
         return self.at or datetime.now(UTC)
 
+    @property
+    def _fetches(self) -> bool:
+        """Judging may wait for the network, so it must not be done in the event loop."""
+        return self.fetch_lists is not None or self.evidence.fetch is not None
+
     async def ask(self, target: str) -> TrustResult:
         """Judges a host or a file; raises `TowpathError` where that cannot be."""
         if is_file(target):
-            return self.judge([target])
+            return await asyncio.to_thread(self.judge, [target]) if self._fetches else self.judge([target])
         from towpath.cli.trust_dial import STARTTLS, Target, dial, meeting_context
         from towpath.trust.handshake import judge
 
         place = Target.parse(target, STARTTLS[self.starttls][0] if self.starttls else 443)
-        name = self.name or place.host
+        name = Reference.parse(self.name or place.host)
         policy, context = self.policy, None
         if self.transport is not None:
-            needed = self.transport.for_host(name)
+            needed = self.transport.for_host(self.name or place.host)
             policy, context = needed.policy, meeting_context(needed)
-        peer = await dial(place, name=name, starttls=self.starttls, seconds=self.timeout, context=context)
-        return judge(peer.presented, name, policy, self.anchors, evidence=self.evidence, now=self.moment)
+        peer = await dial(place, name=name.value, starttls=self.starttls, seconds=self.timeout, context=context)
+
+        def judged(evidence: Evidence) -> TrustResult:
+            return judge(peer.presented, name, policy, self.anchors, evidence=evidence, now=self.moment)
+
+        if self._fetches:
+            return await asyncio.to_thread(self._with_lists, judged, self.evidence)
+        return judged(self.evidence)
 
     def judge(self, files: list[str]) -> TrustResult:
         """Judges one chain, spread over files or not."""
         chain = [certificate for file in files for certificate in read_chain(Path(file))]
-        evidence = replace(self.evidence, asked_for_staple=False)
         policy = self.transport.for_host(self.name).policy if self.transport and self.name else self.policy
-        return evaluate(chain, self.name, policy, self.moment(), self.anchors, evidence=evidence)
+
+        def judged(evidence: Evidence) -> TrustResult:
+            return evaluate(chain, self.name, policy, self.moment(), self.anchors, evidence=evidence)
+
+        return self._with_lists(judged, replace(self.evidence, asked_for_staple=False))
+
+    def _with_lists(self, judged: Callable[[Evidence], TrustResult], evidence: Evidence) -> TrustResult:
+        result = judged(evidence)
+        if self.fetch_lists is None:
+            return result
+        lists = fetch_lists(result.path, self.fetch_lists)
+        return judged(replace(evidence, crls=(*evidence.crls, *lists))) if lists else result
 
 
 def is_file(target: str) -> bool:
@@ -157,6 +183,7 @@ def question(options: argparse.Namespace) -> Question:
         TransportPolicy.parse(_read(options.transport).decode(errors="replace"), options.transport)
         if options.transport
         else None,
+        _fetch(options.timeout) if options.fetch_crls else None,
     )
 
 
@@ -183,7 +210,7 @@ def _read(file: str) -> bytes:
         raise ConfigInvalid(file, error.strerror or str(error)) from error
 
 
-def _fetch(timeout: float) -> Any:
+def _fetch(timeout: float) -> Fetch:
     from towpath.cli.trust_fetch import fetcher
 
     return fetcher(timeout)
@@ -207,9 +234,7 @@ def _call(options: argparse.Namespace) -> int:
             return lab(Path(_one(verb, rest)), Pki(_moment(options.at) if options.at else None), options.serve)
         return _judge(options)
     except TowpathError as error:
-        print(f"towpath: {error}", file=sys.stderr)
-        if error.hint:
-            print(f"towpath: hint: {error.hint}", file=sys.stderr)
+        _complain(error)
         return COULD_NOT_ASK
 
 
@@ -223,21 +248,34 @@ def _judge(options: argparse.Namespace) -> int:
     asked = question(options)
     targets: list[str] = options.target
     if all(is_file(target) for target in targets):
-        results = [(" ".join(targets), asked.judge(targets))]
-    else:
-        results = [(target, asyncio.run(asked.ask(target))) for target in targets]
-    for title, result in results:
-        _tell(title, result, options)
-    return ACCEPTED if all(result.accepted for _, result in results) else REFUSED
+        return _tell(" ".join(targets), asked.judge(targets), options)
+    return max(_ask(target, asked, options) for target in targets)
 
 
-def _tell(title: str, result: TrustResult, options: argparse.Namespace) -> None:
+def _ask(target: str, asked: Question, options: argparse.Namespace) -> int:
+    """One host of several: what cannot be asked must not hide the others' answers."""
+    try:
+        return _tell(target, asyncio.run(asked.ask(target)), options)
+    except TowpathError as error:
+        _complain(error)
+        unreadable = isinstance(error, PeerViolation) and error.fault == "certificate"
+        return REFUSED if unreadable else COULD_NOT_ASK
+
+
+def _complain(error: TowpathError) -> None:
+    print(f"towpath: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"towpath: hint: {error.hint}", file=sys.stderr)
+
+
+def _tell(title: str, result: TrustResult, options: argparse.Namespace) -> int:
     if options.export is not None:
         options.export.write_text("".join(certificate.pem() for certificate in result.path), encoding="ascii")
     if options.json:
         print(json.dumps({"target": title, **result.as_dict()}))
-        return
-    from towpath.cli.trust_show import Paint, lines
+    else:
+        from towpath.cli.trust_show import Paint, lines
 
-    for line in lines(title, result, Paint(), every_rule=options.all):
-        print(line)
+        for line in lines(title, result, Paint(), every_rule=options.all):
+            print(line)
+    return ACCEPTED if result.accepted else REFUSED

@@ -1,4 +1,4 @@
-"""Fetching missing issuers for `towpath trust --fetch-issuers`: plain http, bounded in time and size, few redirects."""
+"""Fetching issuers and revocation lists for `towpath trust`: plain http, bounded in time and size, few redirects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from email.message import Message
 from typing import IO
 
-from towpath.trust.aia import MAX_OCTETS, CachedFetch
+from towpath.trust.aia import CachedFetch
+from towpath.trust.lists import MAX_LIST_OCTETS
 
 __all__ = ["fetcher"]
 
@@ -39,7 +40,7 @@ def fetcher(timeout: float) -> Callable[[str], bytes]:
     def fetch(url: str) -> bytes:
         request = urllib.request.Request(url, headers={"User-Agent": "towpath"})
         with opener.open(request, timeout=timeout) as answer:
-            data: bytes = answer.read(MAX_OCTETS + 1)
-        return data if len(data) <= MAX_OCTETS else b""
+            data: bytes = answer.read(MAX_LIST_OCTETS + 1)
+        return data if len(data) <= MAX_LIST_OCTETS else b""
 
     return CachedFetch(fetch)

@@ -102,13 +102,12 @@ def _outlook(result: TrustResult) -> Iterable[str]:
         becomes = "accepted" if change.accepted else "refused"
         reason = f" ({change.finding.id}: {change.finding.observed})" if change.finding else ""
         yield clean(f"{becomes} from {_time(change.at)}{reason}")
-    if result.accepted and result.public_anchor:
-        limit = lifetimes.refused_when_reissued(lifetimes.PUBLIC, result.path[0].lifetime, result.at)
-        if limit is not None:
-            yield (
-                f"renewed with the same lifetime it would be refused from {limit.since:%Y-%m-%d}: "
-                f"at most {limit.days} days ({limit.source})"
-            )
+    limit = result.renewal_refused_from()
+    if limit is not None:
+        yield (
+            f"renewed with the same lifetime it would be refused from {limit.since:%Y-%m-%d}: "
+            f"at most {limit.days} days ({limit.source})"
+        )
 
 
 def _time(moment: datetime) -> str:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from towpath.errors import TowpathError
+from towpath.trust.lifetimes import PUBLIC, Limit, refused_when_reissued
 
 if TYPE_CHECKING:
     from towpath.trust.certificate import Certificate
@@ -185,6 +186,15 @@ class TrustResult:
                 return Change(moment, later.accepted, _cause(self, later))
         return None
 
+    def renewal_refused_from(self) -> Limit | None:
+        """The first published limit by which a certificate of the same lifetime, issued then, would be refused.
+
+        For an accepted chain of a public authority; `None` when none is in sight.
+        """
+        if not self.accepted or not self.public_anchor:
+            return None
+        return refused_when_reissued(PUBLIC, self.path[0].lifetime, self.at)
+
     def unchanged_before(self) -> datetime | None:
         """The next moment at which anything of the path or the evidence begins or ends; `None` without one.
 
@@ -194,7 +204,7 @@ class TrustResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON. Times are RFC 3339 in UTC."""
-        until = self.until()
+        until, renewal = self.until(), self.renewal_refused_from()
         return {
             "accepted": self.accepted,
             "reference": self.reference,
@@ -208,6 +218,9 @@ class TrustResult:
                 "accepted": until.accepted,
                 "rule": until.finding.id if until.finding else None,
             },
+            "renewal_refused_from": None
+            if renewal is None
+            else {"at": renewal.since.isoformat(), "days": renewal.days, "source": renewal.source},
             "anchored": self.anchored,
             "public_anchor": self.public_anchor,
             "paths_tried": self.paths_tried,

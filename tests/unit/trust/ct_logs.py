@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from towpath.testing.pki import Authority, Identity, Recipe
-from towpath.trust import load
+from towpath.trust import der, load
 
 SCT_LIST = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
 
@@ -93,3 +93,25 @@ def delivered(leaf: Identity, logs: list[OwnLog], at: datetime) -> bytes:
     der = leaf.chain[0]
     entry = b"\x00\x00" + len(der).to_bytes(3, "big") + der
     return listed([log.sign(entry, at - timedelta(minutes=1)) for log in logs])
+
+
+def stapled(staple: bytes, signer: Authority, extension: bytes) -> bytes:
+    """The OCSP response with a list of timestamps among the extensions of its single answer, signed again."""
+    outer = der.element(staple, 0, len(staple))
+    octets = der.children(staple, der.children(staple, der.children(staple, outer)[1])[0])[1]
+    basic = staple[octets.body : octets.stop]
+    tbs, algorithm = der.children(basic, der.element(basic, 0, len(basic)))[:2]
+    *before, answers = der.children(basic, tbs)
+    single = der.children(basic, answers)[0]
+    listed_ = tlv(0x30, bytes.fromhex("060a2b06010401d679020405") + tlv(0x04, tlv(0x04, extension)))
+    body = tlv(0x30, basic[single.body : single.stop] + tlv(0xA1, tlv(0x30, listed_)))
+    data = tlv(0x30, b"".join(basic[part.start : part.stop] for part in before) + tlv(0x30, body))
+    assert isinstance(signer.key, ec.EllipticCurvePrivateKey)
+    signature = b"\x00" + signer.key.sign(data, ec.ECDSA(hashes.SHA256()))
+    signed = tlv(0x30, data + basic[algorithm.start : algorithm.stop] + tlv(0x03, signature))
+    kind = bytes.fromhex("06092b0601050507300101")
+    return tlv(0x30, b"\x0a\x01\x00" + tlv(0xA0, tlv(0x30, kind + tlv(0x04, signed))))
+
+
+def tlv(tag: int, body: bytes) -> bytes:
+    return bytes([tag]) + _length(body) + body

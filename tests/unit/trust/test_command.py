@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from tests.unit.trust.tls_server import Talk, scripted, server_context, serving
 
 from towpath.cli import main
 from towpath.testing.pki import Pki, Recipe
 from towpath.testing.pki_broken import BROKEN
+from towpath.trust import load
 
 HOST = "www.example.com"
 
@@ -242,3 +245,45 @@ def test_a_handshake_below_the_transport_policy_could_not_be_asked(pki: Pki, fol
     with serving(context) as port:
         assert trust(folder, f"127.0.0.1:{port}", "--transport", str(folder / "transport.toml")) == 2
         assert trust(folder, f"127.0.0.1:{port}") == 0
+
+
+def serving_octets(body: bytes) -> Talk:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+    return scripted((b"\r\n\r\n", head + body))
+
+
+def test_issuers_and_revocation_lists_are_fetched_when_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pki = Pki()
+    pki.write(folder)
+    issuer = load(pki.intermediate.certificate)
+    with (
+        serving(None, serving_octets(issuer.der)) as issuers,
+        serving(None, serving_octets(pki.intermediate.crl(0x4711))) as lists,
+    ):
+        place = x509.UniformResourceIdentifier(f"http://127.0.0.1:{issuers}/ca.der")
+        access = x509.AccessDescription(x509.oid.AuthorityInformationAccessOID.CA_ISSUERS, place)
+        where = x509.UniformResourceIdentifier(f"http://127.0.0.1:{lists}/ca.crl")
+        point = x509.DistributionPoint([where], None, None, None)
+        extra = ((x509.AuthorityInformationAccess([access]), False), (x509.CRLDistributionPoints([point]), False))
+        identity = pki.intermediate.issue(Recipe(names=(HOST,), serial=0x4711, extra=extra))
+        replace(identity, above=()).write(folder, "alone")
+        file = str(folder / "alone.pem")
+        assert trust(folder, file) == 1
+        assert "x509.anchor" in capsys.readouterr().out
+        assert trust(folder, file, "--fetch-issuers") == 0
+        assert trust(folder, file, "--fetch-issuers", "--fetch-crls") == 1
+        assert "FAIL x509.revocation-lists" in capsys.readouterr().out
+
+
+def test_one_host_that_cannot_be_asked_does_not_hide_the_others(
+    pki: Pki, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        closed = unused.getsockname()[1]
+    with serving(server_context(pki.good(), folder / "served")) as port:
+        assert trust(folder, f"127.0.0.1:{closed}", f"127.0.0.1:{port}") == 2
+    printed = capsys.readouterr()
+    assert "accepted" in printed.out
+    assert "connecting to" in printed.err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -132,3 +132,15 @@ def test_rubbish_among_the_others_is_named_and_does_no_harm(pki: Pki, anchors: A
     assert result.accepted
     assert len(result.ignored) == 1
     assert result.ignored[0].startswith("certificate 1:")
+
+
+def test_a_renewal_of_the_same_lifetime_meets_the_next_published_limit() -> None:
+    pki = Pki(datetime(2026, 11, 1, tzinfo=UTC))
+    leaf = pki.intermediate.issue(Recipe(names=(HOST,), lasts=timedelta(days=150)))
+
+    def limit(public: bool) -> object:
+        anchors = Anchors.of(pki.root.certificate, public=public)
+        return evaluate(leaf.chain, HOST, Policy.apple, pki.at, anchors).as_dict()["renewal_refused_from"]
+
+    assert limit(True) == {"at": "2027-03-15T00:00:00+00:00", "days": 100, "source": "BR 6.3.2 (ballot SC-081v3)"}
+    assert limit(False) is None

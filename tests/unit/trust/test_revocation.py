@@ -12,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from towpath.errors import PeerViolation
 from towpath.testing.pki import Identity, Pki, Recipe
 from towpath.trust import Anchors, Evidence, Policy, RevocationSet, TrustResult, Verdict, evaluate, load
+from towpath.trust.lists import fetch_lists
 
 HOST = "www.example.com"
 
@@ -178,3 +179,35 @@ def test_the_local_set_refuses_keys_and_serial_numbers(pki: Pki, leaf: Identity)
 def test_the_local_set_takes_no_list_that_its_issuer_did_not_sign(pki: Pki) -> None:
     with pytest.raises(PeerViolation):
         RevocationSet.from_lists([(pki.root.crl(1), load(pki.intermediate.certificate))])
+
+
+def test_lists_are_fetched_from_where_the_certificates_say_and_only_usable_ones_are_kept(pki: Pki) -> None:
+    def point(url: str) -> tuple[x509.ExtensionType, bool]:
+        return x509.CRLDistributionPoints(
+            [x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)]
+        ), False
+
+    middle = pki.root.intermediate(replace(pki.authority_recipe("with a list"), extra=(point("http://crl.test/root"),)))
+    leaf = middle.issue(Recipe(names=(HOST,), extra=(point("http://crl.test/middle"),)))
+    path = [*map(load, leaf.chain), load(pki.root.certificate)]
+    answers = {"http://crl.test/root": pki.root.crl(), "http://crl.test/middle": middle.crl()}
+    asked: list[str] = []
+
+    def fetch(url: str) -> bytes:
+        asked.append(url)
+        return answers[url]
+
+    lists = fetch_lists(path, fetch)
+    assert sorted(lists) == sorted(answers.values())
+    assert judge(pki, leaf, Evidence(crls=lists))["x509.revocation-lists"].verdict is Verdict.PASS
+    answers["http://crl.test/root"] = b"rubbish"
+    assert fetch_lists(path, fetch) == (answers["http://crl.test/middle"],)
+
+    def unreachable(url: str) -> bytes:
+        raise OSError("no route")
+
+    assert fetch_lists(path, unreachable) == ()
+    secure = middle.issue(Recipe(names=(HOST,), extra=(point("https://crl.test/middle"),)))
+    asked.clear()
+    fetch_lists([load(secure.certificate), load(middle.certificate)], fetch)
+    assert asked == [], "https needs the trust that is being asked for"

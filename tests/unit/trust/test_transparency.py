@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.unit.trust.ct_logs import OwnLog, delivered, log_list, logged
+from tests.unit.trust.ct_logs import OwnLog, delivered, log_list, logged, stapled
 
 from towpath.errors import ConfigInvalid, PeerViolation
 from towpath.testing.pki import Identity, Pki, Recipe
@@ -87,6 +87,18 @@ def test_two_timestamps_in_the_tls_extension_are_enough(pki: Pki) -> None:
     assert judge(pki, leaf, scts=delivered(leaf, [LOGS["a1"]], pki.at)).verdict is Verdict.FAIL
     other = pki.good("other.example.com")
     assert judge(pki, leaf, scts=delivered(other, [LOGS["a1"], LOGS["b1"]], pki.at)).verdict is Verdict.FAIL
+
+
+def test_timestamps_in_the_stapled_response_count_like_those_of_the_extension(pki: Pki) -> None:
+    leaf = pki.good(HOST)
+    plain = pki.intermediate.staple(leaf.certificate)
+    anchors = Anchors.of(pki.root.certificate, public=True)
+    for names, verdict in ((["a1", "b1"], Verdict.PASS), (["a1"], Verdict.FAIL), (["a1", "rejected-b"], Verdict.FAIL)):
+        scts = delivered(leaf, [LOGS[name] for name in names], pki.at)
+        evidence = Evidence(staple=stapled(plain, pki.intermediate, scts), logs=LogList.parse(log_list(*LOGS.values())))
+        result = evaluate(leaf.chain, HOST, Policy.apple, pki.at, anchors, evidence=evidence)
+        assert result["x509.staple"].verdict is Verdict.PASS, result["x509.staple"].observed
+        assert result["apple.transparency"].verdict is verdict, result["apple.transparency"].observed
 
 
 def test_private_authorities_need_no_logs_and_public_ones_cannot_be_checked_without_a_list(pki: Pki) -> None:
