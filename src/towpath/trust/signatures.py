@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from towpath.trust.certificate import Certificate
 
-__all__ = ["issued_fault", "signature_fault"]
+__all__ = ["MAX_KEY_BITS", "issued_fault", "signature_fault"]
+
+MAX_KEY_BITS = 8192
+"""Checking one signature with a larger RSA or DSA key takes long enough for a peer to keep us busy with a few."""
 
 
 def issued_fault(child: Certificate, issuer: Certificate) -> str:
@@ -38,6 +41,8 @@ def signature_fault(
     digest: HashAlgorithm | None,
 ) -> str:
     """Why `signature` over `data` was not made with `key`, or an empty text."""
+    if isinstance(key, rsa.RSAPublicKey | dsa.DSAPublicKey) and key.key_size > MAX_KEY_BITS:
+        return f"the key has {key.key_size} bits, more than the {MAX_KEY_BITS} that are checked"
     try:
         match key:
             case rsa.RSAPublicKey() if digest is not None and isinstance(parameters, padding.PSS | padding.PKCS1v15):

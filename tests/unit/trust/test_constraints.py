@@ -86,6 +86,21 @@ def test_a_wildcard_stands_for_every_name_it_can_match(
     assert evaluate(leaf.chain, None, Policy.basic, pki.at, anchors).accepted is good
 
 
+def test_self_issued_authorities_are_free_of_constraints_and_self_issued_leaves_are_not(
+    pki: Pki, anchors: Anchors
+) -> None:
+    only = x509.NameConstraints([DNS("example.com")], None)
+    recipe = replace(pki.authority_recipe("key rollover"), extra=((only, True),))
+    old = pki.root.intermediate(recipe)
+    new = old.intermediate(replace(recipe, names=("outside.test",), extra=()))
+    inside = new.issue(Recipe(names=("www.example.com",)))
+    assert evaluate(inside.chain, None, Policy.basic, pki.at, anchors).accepted
+    leaf = old.issue(Recipe(names=("outside.test",), common_name="key rollover"))
+    failure = evaluate(leaf.chain, None, Policy.basic, pki.at, anchors).failure
+    assert failure is not None
+    assert failure.id == "x509.name-constraints"
+
+
 def test_many_names_and_constraints_end_in_a_refusal_and_soon(pki: Pki, anchors: Anchors) -> None:
     huge = directory(*[(ORGANIZATION, f"part {number}") for number in range(3000)])
     cases: list[tuple[list[x509.GeneralName], list[x509.GeneralName]]] = [

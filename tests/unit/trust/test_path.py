@@ -52,6 +52,20 @@ def test_the_best_of_several_refused_paths_is_the_one_that_is_told(pki: Pki, anc
     assert result.paths_tried == 2
 
 
+def test_of_two_dead_ends_the_one_with_the_wrong_key_is_told(pki: Pki) -> None:
+    key = new_key()
+    recipe = pki.authority_recipe("issued twice")
+    stranger, impostor = pki.new_root("stranger"), pki.new_root("Towpath test root")
+    lost = stranger.intermediate(recipe, key=key)
+    forged = impostor.intermediate(recipe, key=key)
+    leaf = lost.issue(GOOD).chain[0]
+    chain = [leaf, load(lost.certificate).der, load(forged.certificate).der]
+    result = evaluate(chain, HOST, None, pki.at, Anchors.of(pki.root.certificate))
+    assert result.failure is not None
+    assert result.failure.id == "x509.signature"
+    assert "Towpath test root" in result.failure.hint
+
+
 def with_issuer_url(pki: Pki, url: str = URL) -> Identity:
     access = x509.AuthorityInformationAccess(
         [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(url))]

@@ -79,7 +79,8 @@ def signature(context: Context) -> Answer:
                 len(context.path) - 1,
                 f"{last.label!r}: {context.candidate.signature_fault}",
                 hint=f"send the certificate of {last.issuer_label!r} that holds the key which signed {last.label!r}; "
-                "the one at hand has the same name and another key",
+                "the one at hand has the same name and another key; if it is an authority of your own, add its present "
+                "certificate to the anchors",
             )
         ]
     disagreeing = [index for index, certificate in enumerate(context.path) if not certificate.algorithms_agree]
