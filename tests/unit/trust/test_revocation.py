@@ -122,10 +122,17 @@ def test_a_list_that_cannot_be_read_is_a_failure_and_not_silence(pki: Pki, leaf:
     assert finding.verdict is Verdict.FAIL
 
 
-def test_an_authority_without_crl_sign_may_not_sign_lists(pki: Pki) -> None:
-    odd = pki.root.intermediate(replace(pki.authority_recipe("no lists"), without=frozenset({x509.KeyUsage})))
-    leaf = odd.issue(Recipe(names=(HOST,)))
-    assert judge(pki, leaf, Evidence(crls=(odd.crl(),))).accepted, "no key usage, no restriction"
+def test_an_authority_whose_key_usage_lacks_crl_sign_may_not_sign_lists(pki: Pki) -> None:
+    recipe = pki.authority_recipe("no lists")
+    for changed, said in (
+        (replace(recipe, signs=False), "lacks cRLSign"),
+        (replace(recipe, without=frozenset({x509.KeyUsage})), ""),
+    ):
+        authority = pki.root.intermediate(changed)
+        leaf = authority.issue(Recipe(names=(HOST,)))
+        finding = judge(pki, leaf, Evidence(crls=(authority.crl(),)))["x509.revocation-lists"]
+        assert (finding.verdict is Verdict.FAIL) is bool(said)
+        assert said in finding.observed
 
 
 SHARD, OTHER_SHARD = "http://crl.example.com/1", "http://crl.example.com/2"
