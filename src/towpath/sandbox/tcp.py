@@ -177,7 +177,7 @@ class TcpIntake:
 
     def close(self) -> None:
         for stream in list(self._streams):
-            stream.abort("the run has ended" if not stream.said_all else "")
+            stream.leave()
         for flow, server, _decision, _since in self._dialled.values():
             server.close()
             self._ledger.closed(flow)
