@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from towpath.policy.guard import is_public_name, local_kind, private_kind
 from towpath.policy.policy import Decision, Policy
+from towpath.wire import dns
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
@@ -70,14 +70,16 @@ class Judge:
         """May a DNS question for this name leave?"""
         return _OPEN if self.policy.empty else self.policy.decide_name(name)
 
-    def admits(self, name: str) -> Callable[[str], bool]:
-        """Whether an address may stand in the answer for `name`: a public name must not lead into a private network."""
+    def screen(self, name: str, answer: bytes) -> dns.Screened:
+        """The answer to a question for `name` as the program may see it. Raises `PeerViolation`."""
+        if self.policy.empty:
+            return dns.Screened(answer, (), ech_removed=False)
+        public = is_public_name(name)
 
-        def admit(address: str) -> bool:
-            if self.policy.empty:
-                return True
-            if local_kind(address) is None and (private_kind(address) is None or not is_public_name(name)):
+        def admits(address: str) -> bool:
+            """A public name must not lead into a private network, nor to this host."""
+            if local_kind(address) is None and (private_kind(address) is None or not public):
                 return True
             return self.policy.names_address(address) is not None
 
-        return admit
+        return dns.screen(answer, admits)
