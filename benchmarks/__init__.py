@@ -1,7 +1,7 @@
 """Every hot path beside a real peer, on the same work, in one run. Started as ``python -m benchmarks NAME --json``.
 
-Each module of this package that `NAMES` lists has `run(seconds) -> Measured`: `seconds` is for how long each party works
-in all, spread over rounds in which the parties take turns.
+Each module of this package that `NAMES` lists has `run(seconds) -> Measured`: `seconds` is for how long each party
+works in all, spread over rounds in which the parties take turns.
 """
 
 NAMES = (

@@ -70,4 +70,6 @@ def check(found: dict[str, Any]) -> Iterable[str]:
 
 
 def _check_words(what: str, words: Iterable[str]) -> Iterable[str]:
-    yield from (f"the {what} {word!r} is not lower case with underscores" for word in words if not _WORD.fullmatch(word))
+    yield from (
+        f"the {what} {word!r} is not lower case with underscores" for word in words if not _WORD.fullmatch(word)
+    )

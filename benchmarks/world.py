@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,8 +42,8 @@ class Arena:
 
     def run(self, command: list[str], seconds: float, environment: Mapping[str, str] | None = None) -> str:
         """What a command on the client writes. Raises `Absent` when it fails or takes much longer than `seconds`."""
-        more = {} if environment is None else {"env": dict(environment)}
-        done = self.client.run(command, timeout=seconds + 20, **more)
+        chosen = os.environ if environment is None else environment
+        done = self.client.run(command, timeout=seconds + 20, env=dict(chosen))
         if done.returncode:
             raise Absent(f"{' '.join(command[:3])} ... failed: {words_of(done)}")
         return done.stdout
