@@ -22,7 +22,7 @@ def run(seconds: float) -> Measured:
     length = max(1, round(seconds / _ROUNDS / 2))
     with arena(iperf=True) as place:
         measured = take_turns(
-            "iperf3, one TCP stream with cubic to another Lab host, sent and then (reverse) received",
+            "iperf3, one TCP stream to another Lab host, sent and then (reverse) received",
             {
                 "direct": _iperf(place, length, list),
                 "run": _iperf(place, length, lambda: towpath_run("--allow", f"{NAME}:5201")),
@@ -42,7 +42,7 @@ def run(seconds: float) -> Measured:
 
 def _iperf(place: Arena, length: int, before: Callable[[], list[str]], server: str = NAME) -> Party:
     def work() -> Mapping[str, float]:
-        command = [*before(), program("iperf3"), "-c", server, "-t", str(length), "-C", "cubic", "-J", "-4"]
+        command = [*before(), program("iperf3"), "-c", server, "-t", str(length), "-J", "-4"]
         return {_UP: _rate(place, command, length), _DOWN: _rate(place, [*command, "-R"], length)}
 
     return work
@@ -59,7 +59,7 @@ def _rate(place: Arena, command: list[str], length: int) -> float:
 
 def _pasta() -> list[str]:
     """pasta(1) in its command mode, with the card and routes of the host it is on."""
-    return [program("pasta", "passt"), "--config-net", "-q", "-f", "--"]
+    return [program("pasta", "passt"), "--config-net", "--quiet", "--foreground", "--"]
 
 
 def _slirp() -> list[str]:

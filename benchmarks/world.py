@@ -16,6 +16,8 @@ from towpath.testing import Command, Dns, Lab, LabPlan, UdpEcho
 __all__ = ["NAME", "Arena", "arena", "words_of"]
 
 NAME = "good.test"
+_SERVER = "198.51.100.80"
+"""Not beside the client: pasta takes a neighbour of its card for a broadcast address."""
 _NGINX = """
 user root; daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 4096; }}
@@ -65,7 +67,12 @@ def arena(*, web: bool = False, iperf: bool = False) -> Iterator[Arena]:
             services.append(Command(command=_nginx(folder), port=80))
         if iperf:
             services.append(Command(command=(program("iperf3"), "-s"), port=5201))
-        plan = LabPlan().host("client").host("server", names=(NAME,), serves=services).host("dns", serves=[Dns()])
+        plan = (
+            LabPlan()
+            .host("client")
+            .host("server", names=(NAME,), ipv4=_SERVER, serves=services)
+            .host("dns", serves=[Dns()])
+        )
         with Lab(plan) as lab:
             yield Arena(lab, folder)
 
