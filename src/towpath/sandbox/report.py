@@ -112,13 +112,17 @@ class Ledger:
             flow.name, flow.name_from = names[0], "dns"
         if self._thorough:
             self._find_owner(flow)
-        if decision.verdict == "allow" and self._level <= LEVELS["info"]:
-            self.say("info", f"allowed {_who(flow)} -> {flow.destination} {flow.transport}: {decision.reason}")
+        if decision.verdict == "allow":
+            self._tell_allowed(flow, decision)
 
     def decided(self, flow: Flow, decision: Decision) -> None:
         """What the flow said of itself has settled it."""
         flow.decision = decision
-        self.say("info", f"allowed {_who(flow)} -> {flow.destination} {flow.transport}: {decision.reason}")
+        self._tell_allowed(flow, decision)
+
+    def _tell_allowed(self, flow: Flow, decision: Decision) -> None:
+        if self._level <= LEVELS["info"]:  # the sentence costs more than the decision
+            self.say("info", f"allowed {_who(flow)} -> {flow.destination} {flow.transport}: {decision.reason}")
 
     def refused(self, flow: Flow, decision: Decision) -> None:
         """A flow was refused: says so, with what would allow it."""
