@@ -38,6 +38,9 @@ def live(plan: ScopePlan, control: socket.socket, uid: int, gid: int) -> NoRetur
     """
     try:
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            # The interpreter's handler would end this process; without one the kernel spares the first process.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         _map_identity(uid, gid)
         _hand_out(control, _make_network(plan, gid))
         data = control.recv(1 << 20)
@@ -209,8 +212,6 @@ def _restoresignals() -> None:
     """What the interpreter changed for itself goes back; what the caller ignores stays ignored."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
