@@ -32,7 +32,10 @@ while True:
             if one.type == socket.SOCK_DGRAM:
                 one.recv(100)
             else:
-                one.accept()[0].send(b"secret")
+                try:
+                    one.accept()[0].send(b"secret")
+                except BrokenPipeError:
+                    pass
     if ready == [0]:
         break
 print(reached, flush=True)
