@@ -1,4 +1,4 @@
-"""Ways out of a run through what it inherits and shares: descriptors, Unix sockets, the terminal's group of processes."""
+"""Ways out of a run through what it inherits and shares: descriptors, Unix sockets, its group of processes."""
 
 from __future__ import annotations
 

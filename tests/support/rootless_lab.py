@@ -66,6 +66,7 @@ def capture(host):
     return {}
 
 def captured(host):
+    # Neighbours' and multicast routers' talk (RFC 4861, RFC 3810) is the kernel's own.
     found, packets = [], captures.pop(host)
     while True:
         try:
@@ -77,7 +78,7 @@ def captured(host):
             continue
         if data[0] >> 4 == 4:
             found.append(f"{socket.inet_ntop(socket.AF_INET, data[16:20])} {data[9]}")
-        elif data[0] >> 4 == 6:
+        elif data[0] >> 4 == 6 and data[6] != 0 and not (data[6] == 58 and data[40] >= 130):
             found.append(f"{socket.inet_ntop(socket.AF_INET6, data[24:40])} {data[6]}")
 
 with Lab(PLAN) as lab:
