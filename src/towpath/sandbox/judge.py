@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from towpath.policy.guard import is_public_name, local_kind, private_kind
+from towpath.policy.guard import embedded, is_public_name, local_kind, private_kind
 from towpath.policy.policy import Decision, Policy
+from towpath.wire import dns
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Judge:
         return self.policy.decide_flow(transport, text, port, names)
 
     def _guard(self, transport: str, address: bytes, text: str, port: int) -> Decision | None:
-        kind = local_kind(text) or ("an address of this host" if address in self._own.addresses else None)
+        kind = local_kind(text) or ("an address of this host" if self._leads_here(address) else None)
         if kind is None or self.policy.names_address(text) is not None:
             return None
         shown = f"[{text}]" if ":" in text else text
@@ -66,6 +66,13 @@ class Judge:
             hint = f"--allow-local {port}"
         what = kind if kind.startswith("an ") else f"a {kind} address"
         return Decision("deny", None, f"{text} is {what}, which only a rule that names it opens", "address", hint)
+
+    def _leads_here(self, address: bytes) -> bool:
+        """Whether it is an address of this host, or an IPv6 address that a gateway would take for one."""
+        own = self._own.addresses
+        return address in own or (
+            len(address) == 16 and any(inner.to_bytes(4, "big") in own for inner in embedded(int.from_bytes(address)))
+        )
 
     def seen(self, transport: str, address: bytes, port: int, scheme: str, name: str | None) -> Decision:
         """After looking at the bytes: "allow" or "deny"."""
@@ -81,14 +88,16 @@ class Judge:
         """May a DNS question for this name leave?"""
         return _OPEN if self.policy.empty else self.policy.decide_name(name)
 
-    def admits(self, name: str) -> Callable[[str], bool]:
-        """Whether an address may stand in the answer for `name`: a public name must not lead into a private network."""
+    def screen(self, name: str, answer: bytes) -> dns.Screened:
+        """The answer to a question for `name` as the program may see it. Raises `PeerViolation`."""
+        if self.policy.empty:
+            return dns.Screened(answer, (), ech_removed=False)
+        public = is_public_name(name)
 
-        def admit(address: str) -> bool:
-            if self.policy.empty:
-                return True
-            if local_kind(address) is None and (private_kind(address) is None or not is_public_name(name)):
+        def admits(address: str) -> bool:
+            """A public name must not lead into a private network, nor to this host."""
+            if local_kind(address) is None and (private_kind(address) is None or not public):
                 return True
             return self.policy.names_address(address) is not None
 
-        return admit
+        return dns.screen(answer, admits)

@@ -137,10 +137,9 @@ class Ledger:
         self._numbers += 1
         flow.number = self._numbers
         flow.decision = decision
-        flow.transport = "dns"
         self.refused_flows += 1
-        if self._owners is not None and flow.owner is None:
-            flow.owner = self._owners.find(socket.IPPROTO_UDP, flow.source, flow.source_port, flow.address, flow.port)
+        self._find_owner(flow)
+        flow.transport = "dns"
         flow.address, flow.port = b"", 0
         flow.error = kind
         self._tell_refusal(flow, f"{flow.name} (dns)", decision)

@@ -45,11 +45,11 @@ def lines(own: Sequence[str], relay_port: int, queue: int, local_ports: Sequence
             for address in ("127.0.0.1", "::1")
         ]
     out += [f"{address} accept" for address in loopback]
-    out += [
-        f"{_destination(address)} {protocol} dport {relay_port} reject with icmpx port-unreachable"
-        for address in own
-        for protocol in ("tcp", "udp")
-    ]
+    for address in own:
+        out += [
+            f"{_destination(address)} tcp dport {relay_port} reject with tcp reset",
+            f"{_destination(address)} udp dport {relay_port} reject with icmpx port-unreachable",
+        ]
     out += [f"{_destination(address)} accept" for address in own]
     out += [
         "tcp dport 53 accept",

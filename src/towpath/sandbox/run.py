@@ -6,11 +6,12 @@ parts meanwhile. The command is executed only when everything that serves it is 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
 
-from towpath.errors import ConfigInvalid
+from towpath.errors import ConfigInvalid, HostFault
 from towpath.kernel import system
 from towpath.kernel.scope import CommandExit, ScopePlan
 from towpath.sandbox import ruleset
@@ -107,6 +108,8 @@ def run(options: RunOptions) -> int:
     finally:
         scope.close()
     manager.finish()
+    if ended.error == errno.ECHILD:
+        raise HostFault("run the command", ended.error, "the first process of the sandbox was killed")
     if ended.error is not None:
         raise unusable(options.argv[0], ended.error)
     if ended.signal is not None:

@@ -265,10 +265,15 @@ class Stream:
             side.pipe = None
 
     def _last_words(self, side: _Direction) -> None:
+        """Delivers what can be had at once, and not its end: that follows as a reset."""
         side.dry = False
         try:
-            while self._pump(side):
-                pass
+            while not side.ended:
+                if side.pending or side.piped:
+                    if not self._flush(side):
+                        return
+                elif not self._fill(side):
+                    return
         except (OSError, _SinkFailed, Refused):
             return
 
@@ -320,10 +325,12 @@ class Stream:
         self._reset(self.server)
         self._finish(reason, close=False)
 
-    def abort(self, reason: str) -> None:
-        """Resets both sides now."""
-        if self._done is not None:
-            self._abort(reason)
+    def leave(self) -> None:
+        """The run is over. What the program had said in full goes out in peace; anything else is cut off."""
+        if self.said_all:
+            self._finish("")
+        else:
+            self._abort("the run has ended")
 
     def _finish(self, error: str, *, close: bool = True) -> None:
         if self._done is None:

@@ -116,6 +116,10 @@ class TcpIntake:
     ) -> None:
         del self._dialling[key]
         code = server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & FAILING else 0
+        if code == errno.ECONNRESET:
+            # Connected, and reset before anything was said: a refusal would have been ECONNREFUSED.
+            flow.error = errno.errorcode[code]
+            code = 0
         if code:
             self._loop.leave(server.fileno())
             server.close()
@@ -160,6 +164,12 @@ class TcpIntake:
                 sockets.reset(client)  # only announced flows are served
                 continue
             flow, server, decision, _since = announced
+            if flow.error:
+                self._loop.leave(server.fileno())
+                sockets.reset(client)
+                server.close()
+                self._ledger.closed(flow)
+                continue
             self._judge.names.hold(flow.address)
             if decision.verdict == "look":
                 self._look(flow, client, server)
@@ -193,7 +203,7 @@ class TcpIntake:
 
     def close(self) -> None:
         for stream in list(self._streams):
-            stream.abort("the run has ended" if not stream.said_all else "")
+            stream.leave()
         for flow, server, _decision, _since in self._dialled.values():
             self._loop.leave(server.fileno())
             server.close()

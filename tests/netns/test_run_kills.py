@@ -1,0 +1,139 @@
+"""Whoever of a run is killed, and whenever: no process, namespace, mount, file or port of it stays."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from tests.support.processes import descendants, wait_for_end
+from tests.support.running import TOWPATH, python
+
+from towpath.testing import Lab
+
+_ROUNDS = 60
+_TRAFFIC = """
+import os, socket, subprocess, sys, threading
+WEB, SERVICES = sys.argv[1:3]
+def tcp():
+    while True:
+        try:
+            with socket.create_connection((WEB, 80), 2) as s:
+                s.sendall(b"GET / HTTP/1.1\\r\\nHost: web.test\\r\\n\\r\\n"); s.recv(1000)
+        except OSError:
+            pass
+def udp():
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(0.5)
+            try:
+                s.sendto(b"x", (SERVICES, 9000)); s.recv(100)
+            except OSError:
+                pass
+def names():
+    while True:
+        try:
+            socket.getaddrinfo("web.test", 80)
+        except OSError:
+            pass
+print("begun", flush=True)
+subprocess.Popen(["setsid", "sleep", "600"], stdout=-3)
+for work in (tcp, udp, names):
+    threading.Thread(target=work, daemon=True).start()
+threading.Event().wait()
+"""
+
+
+@pytest.mark.timeout(100)
+def test_sixty_random_kills_under_traffic_leave_nothing(world: Lab, tmp_path: Path) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    before = _traces(world)
+    spaces: set[str] = set()
+    for number in range(_ROUNDS):
+        spaces |= _kill_one(world, chance, tmp_path, number)
+    assert len(spaces) >= 4 * _ROUNDS - 8, "each run has namespaces of its own; the kernel may number a few alike"
+    assert not spaces & _spaces_in_use()
+    assert _traces(world) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def _kill_one(world: Lab, chance: random.Random, folder: Path, number: int) -> set[str]:
+    """Starts a run, lets it work for a moment, sends a signal to one of its processes, and sees all of them end.
+
+    Gives the namespaces that only this run had.
+    """
+    options = ["--allow", "*.test:80", "--allow", f"udp://{world['services'].address4}:9000"]
+    words = [*python(_TRAFFIC), world["web"].address4, world["services"].address4]
+    with world["client"].popen(
+        [TOWPATH, "run", "--quiet", *options, "--", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"TMPDIR": str(folder), "HOME": str(folder)},
+    ) as shadow:
+        assert shadow.stdout is not None
+        assert shadow.stdout.readline() == "begun\n"
+        everyone = descendants(shadow.pid)
+        manager, first, command = _chain(shadow.pid, everyone)
+        own = everyone[first] - everyone[manager]
+        victims = {"manager": manager, "first process": first, "command": command, "any": chance.choice([*everyone])}
+        name = chance.choice(["manager", "manager", *victims])
+        sent = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL]) if name == "manager" else signal.SIGKILL
+        handles = [os.pidfd_open(pid) for pid in everyone]
+        threading.Event().wait(chance.random() * 0.1)  # any moment of the traffic, not its beginning
+        os.kill(victims[name], sent)
+        if victims[name] not in (manager, first, command):
+            os.kill(manager, signal.SIGTERM)  # some child of the command: the run goes on without it
+        left = wait_for_end(handles, 5)
+        for handle in handles:
+            os.close(handle)
+        assert left == 0, f"round {number}: {left} processes outlive {sent.name} to {name}"
+        _, errors = shadow.communicate(timeout=5)
+        assert "Traceback" not in errors, f"round {number}: {sent.name} to {name}: {errors}"
+        return own
+
+
+def _chain(shadow: int, everyone: dict[int, set[str]]) -> tuple[int, int, int]:
+    """The manager, the first process and the command of the run under `shadow`."""
+    found = []
+    parent = shadow
+    for _ in range(3):
+        parent = next(pid for pid in everyone if _parent(pid) == parent)
+        found.append(parent)
+    manager, first, command = found
+    return manager, first, command
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _spaces_in_use() -> set[str]:
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/ns/*"):
+        try:
+            found.add(os.readlink(entry))
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
+
+
+def _traces(world: Lab) -> list[object]:
+    """What a run could leave behind on its host: mounts, rules, routes, links, listeners, temporary files."""
+    client = world["client"]
+
+    def read(path: str) -> list[str]:
+        return sorted(line.split("shared:")[0] for line in Path(path).read_text().splitlines())
+
+    rules = client.run(["nft", "list", "ruleset"], administrator=True).stdout
+    links = client.run(["ip", "-o", "link"]).stdout.count("\n")
+    routes = client.run(["ip", "route", "show", "table", "all"]).stdout
+    listeners = client.run(["ss", "-Hlntu"]).stdout
+    return [read("/proc/self/mountinfo"), client.call(read, "/proc/self/mountinfo"), rules, links, routes, listeners]
