@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from towpath.testing import Lab
 
 _ROUNDS = 60
 _TRAFFIC = """
-import os, socket, subprocess, sys, threading
+import os, signal, socket, subprocess, sys, threading
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 WEB, SERVICES = sys.argv[1:3]
 def tcp():
     while True:
@@ -51,7 +53,7 @@ threading.Event().wait()
 @pytest.mark.timeout(100)
 def test_sixty_random_kills_under_traffic_leave_nothing(world: Lab, tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
+    sys.stdout.write(f"seed {seed}\n")
     chance = random.Random(seed)
     before = _traces(world)
     spaces: set[str] = set()
