@@ -56,19 +56,17 @@ def test_sixty_random_kills_under_traffic_leave_nothing(world: Lab, tmp_path: Pa
     sys.stdout.write(f"seed {seed}\n")
     chance = random.Random(seed)
     before = _traces(world)
-    spaces: set[str] = set()
     for number in range(_ROUNDS):
-        spaces |= _kill_one(world, chance, tmp_path, number)
-    assert len(spaces) >= 4 * _ROUNDS - 8, "each run has namespaces of its own; the kernel may number a few alike"
-    assert not spaces & _spaces_in_use()
+        _kill_one(world, chance, tmp_path, number)
     assert _traces(world) == before
     assert list(tmp_path.iterdir()) == []
 
 
-def _kill_one(world: Lab, chance: random.Random, folder: Path, number: int) -> set[str]:
+def _kill_one(world: Lab, chance: random.Random, folder: Path, number: int) -> None:
     """Starts a run, lets it work for a moment, sends a signal to one of its processes, and sees all of them end.
 
-    Gives the namespaces that only this run had.
+    With the last process its namespaces end too, unless a mount holds one, which `_traces` would show. Their numbers
+    cannot be looked for: the kernel gives them out again at once.
     """
     options = ["--allow", "*.test:80", "--allow", f"udp://{world['services'].address4}:9000"]
     words = [*python(_TRAFFIC), world["web"].address4, world["services"].address4]
@@ -84,7 +82,6 @@ def _kill_one(world: Lab, chance: random.Random, folder: Path, number: int) -> s
         assert shadow.stdout.readline() == "begun\n"
         everyone = descendants(shadow.pid)
         manager, first, command = _chain(shadow.pid, everyone)
-        own = everyone[first] - everyone[manager]
         victims = {"manager": manager, "first process": first, "command": command, "any": chance.choice([*everyone])}
         name = chance.choice(["manager", "manager", *victims])
         sent = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL]) if name == "manager" else signal.SIGKILL
@@ -99,7 +96,6 @@ def _kill_one(world: Lab, chance: random.Random, folder: Path, number: int) -> s
         assert left == 0, f"round {number}: {left} processes outlive {sent.name} to {name}"
         _, errors = shadow.communicate(timeout=5)
         assert "Traceback" not in errors, f"round {number}: {sent.name} to {name}: {errors}"
-        return own
 
 
 def _chain(shadow: int, everyone: dict[int, set[str]]) -> tuple[int, int, int]:
@@ -115,16 +111,6 @@ def _chain(shadow: int, everyone: dict[int, set[str]]) -> tuple[int, int, int]:
 
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _spaces_in_use() -> set[str]:
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*/ns/*"):
-        try:
-            found.add(os.readlink(entry))
-        except OSError:
-            continue  # it has ended meanwhile
-    return found
 
 
 def _traces(world: Lab) -> list[object]:
