@@ -26,6 +26,7 @@ mkdir -p .cache
 want=$(cat requirements/*.txt pyproject.toml scripts/setup.sh | sha256sum)
 if [ "${1:-}" = peers ]; then
     [ "$want" = "$(cat .cache/peers.stamp 2>/dev/null)" ] || debian requirements/debian.txt requirements/debian-peers.txt
+    scripts/peers-npm.sh
 fi
 [ "$want" != "$(cat .cache/setup.stamp 2>/dev/null)" ] || [ ! -x .venv/bin/towpath ] || {
     [ "${1:-}" != peers ] || echo "$want" >.cache/peers.stamp

@@ -100,13 +100,30 @@ def test_processes_left_behind_end_with_the_command(run: Runner) -> None:
 
 
 class Terminal:
-    """A shell on a terminal of its own, on the client."""
+    """A shell on a terminal of its own. It needs no network, so it runs beside the Lab: session and all."""
 
-    def __init__(self, run: Runner, command: list[str]) -> None:
+    def __init__(self, script: str = "") -> None:
         self.master, slave = pty.openpty()
-        self.process = run.host.popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        take = "import fcntl,os,sys,termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+        shell = script.split() or ["bash", "--norc", "--noprofile", "-i"]
+        self.process = subprocess.Popen(
+            [*python(take), *shell],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env={**os.environ, "TERM": "dumb"},
+        )
         os.close(slave)
         self.seen = ""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.master)
+        self.process.kill()
+        self.process.wait()
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
@@ -119,68 +136,69 @@ class Terminal:
         self.seen = self.seen.partition(text)[2]
 
 
-def _controlling(script: str) -> list[str]:
-    """Makes standard input the controlling terminal of an interactive shell."""
-    return python(
-        "import fcntl,os,termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-        f"os.execvp('bash', ['bash', '--norc', '--noprofile', '-i', '-c', {script!r}] if {script!r} else "
-        "['bash', '--norc', '--noprofile', '-i'])"
-    )
+def _await_child(terminal: Terminal, command: str) -> None:
+    """Waits until a process of the terminal's session runs `command`: ^Z typed before that is the shell's to ignore."""
+    while True:
+        session = ["ps", "-o", "args=", "--sid", str(terminal.process.pid)]
+        if command in subprocess.run(session, capture_output=True, text=True).stdout.splitlines():
+            return
 
 
-def test_control_c_ends_the_command_and_the_shell_goes_on(run: Runner) -> None:
-    terminal = Terminal(run, _controlling(""))
-    terminal.type("PS1='prompt> '\n")
-    terminal.wait_for("\r\nprompt> ")
-    terminal.type(f"{TOWPATH} run -- sh -c 'echo begun; exec sleep 60'\n")
-    terminal.wait_for("\r\nbegun")
-    terminal.type("\x03")
-    terminal.wait_for("prompt> ")
-    terminal.type("echo code=$?\n")
-    terminal.wait_for("code=130")
-    terminal.type("exit\n")
-    assert terminal.process.wait(10) == 0
-    os.close(terminal.master)
+def test_control_c_ends_the_command_and_the_shell_goes_on() -> None:
+    with Terminal() as terminal:
+        terminal.type("PS1='pro''mpt> '\n")
+        terminal.wait_for("prompt> ")
+        terminal.type(f"{TOWPATH} run -- sh -c 'echo begun; exec sleep 60'\n")
+        terminal.wait_for("\nbegun")
+        terminal.type("\x03")
+        terminal.wait_for("prompt> ")
+        terminal.type("echo code=$?\n")
+        terminal.wait_for("code=130")
+        terminal.type("exit\n")
+        assert terminal.process.wait(10) == 0
 
 
-def test_control_z_stops_it_and_fg_continues_it(run: Runner) -> None:
-    terminal = Terminal(run, _controlling(""))
-    terminal.type("PS1='prompt> '\n")
-    terminal.wait_for("\r\nprompt> ")
-    terminal.type(f"{TOWPATH} run -- sh -c 'echo begun; read line; echo line=$line'\n")
-    terminal.wait_for("\r\nbegun")
-    terminal.type("\x1a")
-    terminal.wait_for("Stopped")
-    terminal.type("fg\n")
-    terminal.wait_for("towpath run")
-    terminal.type("hello\n")
-    terminal.wait_for("line=hello")
-    terminal.wait_for("prompt> ")
-    terminal.type("exit\n")
-    assert terminal.process.wait(10) == 0
-    os.close(terminal.master)
+def test_control_z_stops_it_and_fg_continues_it() -> None:
+    with Terminal() as terminal:
+        terminal.type("PS1='pro''mpt> '\n")
+        terminal.wait_for("prompt> ")
+        terminal.type(f"{TOWPATH} run -- sh -c 'echo begun; read line; echo line=$line'\n")
+        terminal.wait_for("\nbegun")
+        terminal.type("\x1a")
+        terminal.wait_for("Stopped")
+        terminal.wait_for("prompt> ")
+        terminal.type("fg\n")
+        terminal.wait_for("towpath run")
+        terminal.type("hello\n")
+        terminal.wait_for("line=hello")
+        terminal.wait_for("prompt> ")
+        terminal.type("exit\n")
+        assert terminal.process.wait(10) == 0
 
 
-def test_a_shell_inside_has_job_control(run: Runner) -> None:
-    terminal = Terminal(run, _controlling(f"{TOWPATH} run -- bash --norc --noprofile -i"))
-    terminal.type("PS1='inner> '\n")
-    terminal.wait_for("\r\ninner> ")
-    terminal.type("sleep 60\n")
-    terminal.wait_for("sleep 60")
-    terminal.type("\x1a")
-    terminal.wait_for("Stopped")
-    terminal.wait_for("inner> ")
-    terminal.type("kill %1; wait; exit 9\n")
-    assert terminal.process.wait(10) == 9
-    os.close(terminal.master)
+def test_a_shell_inside_has_job_control() -> None:
+    with Terminal(f"{TOWPATH} run -- bash --norc --noprofile -i") as terminal:
+        terminal.type("PS1='in''ner> '\n")
+        terminal.wait_for("inner> ")
+        terminal.type("sleep 60\n")
+        terminal.wait_for("sleep 60")
+        _await_child(terminal, "sleep 60")
+        terminal.type("\x1a")
+        terminal.wait_for("Stopped")
+        terminal.wait_for("inner> ")
+        terminal.type("kill -KILL %1\nexit 9\nexit 9\n")
+        assert terminal.process.wait(10) == 9, terminal.seen
 
 
-def test_a_command_stopped_alone_stops_towpath_too(run: Runner) -> None:
-    with run.popen(command="echo ready; kill -STOP $$; echo on", stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        _, status = os.waitpid(process.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status)
-        os.kill(process.pid, signal.SIGCONT)
-        process.send_signal(signal.SIGCONT)
-        assert process.stdout.readline() == "on\n"
+def test_a_command_stopped_alone_stops_towpath_too() -> None:
+    command = [TOWPATH, "run", "--", "sh", "-c", "echo ready; kill -STOP $$; echo on"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            os.killpg(process.pid, signal.SIGCONT)
+            assert process.stdout.readline() == "on\n"
+        finally:
+            process.kill()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,12 @@ class Runner:
         flows = [record for record in map(json.loads, lines) if record["type"] != "summary"]
         return Finished(done.returncode, done.stdout, done.stderr, flows)
 
-    def popen(self, *options: str, command: list[str] | str, **more: Any) -> subprocess.Popen[str]:
+    @contextmanager
+    def popen(self, *options: str, command: list[str] | str, **more: Any) -> Iterator[subprocess.Popen[str]]:
+        """Starts a run; it is killed when the block is left, whatever happened in it."""
         words = ["sh", "-c", command] if isinstance(command, str) else command
-        found: subprocess.Popen[str] = self.host.popen([TOWPATH, "run", *options, "--", *words], text=True, **more)
-        return found
+        with self.host.popen([TOWPATH, "run", *options, "--", *words], text=True, **more) as process:
+            try:
+                yield process
+            finally:
+                process.kill()

@@ -49,7 +49,9 @@ def live(plan: ScopePlan, control: socket.socket, uid: int, gid: int) -> NoRetur
         added: dict[str, str] = marshal.loads(data)[1]
         _make_mounts(plan, root=uid == 0)
         _enter(plan.folder)
-        seals.drop_capabilities()
+        # The kernel lets uid 0 map itself into one more user namespace, as a nested run does, only with this. It adds
+        # nothing to what owning root's files gives.
+        seals.drop_capabilities(frozenset({seals.SETFCAP}) if uid == 0 else frozenset())
         seals.no_new_privileges()
         seals.restrict_system_calls()
         # The command must find nothing to attach to or read in this process.
@@ -88,6 +90,15 @@ def _write(path: str, content: str) -> None:
         os.close(descriptor)
 
 
+def _set(path: str, value: str) -> None:
+    """Writes a setting of the new network namespace; inside a run of uid 0 they are closed, and stay as they are."""
+    try:
+        _write("/proc/sys/" + path, value)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+
+
 def _map_identity(uid: int, gid: int) -> None:
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{uid} {uid} 1")
@@ -103,9 +114,8 @@ def _make_network(plan: ScopePlan, gid: int) -> Held:
         if plan.address6:
             add_address(route, LOOPBACK_INDEX, plan.address6, 128)
             add_route(route, "::", 0, index=LOOPBACK_INDEX, source=plan.address6, local=True)
-    for path, value in plan.settings.items():
-        _write("/proc/sys/" + path, value)
-    _write("/proc/sys/net/ipv4/ping_group_range", f"{gid} {gid}")
+    for path, value in {**plan.settings, "net/ipv4/ping_group_range": f"{gid} {gid}"}.items():
+        _set(path, value)
     make_table(_TABLE, list(plan.table))
     held: Held = [(("queue", 0, 0), PacketQueue(_QUEUE).socket.detach())]
     held.append((("diagnosis", 0, 0), NetlinkSocket(NETLINK_SOCK_DIAG).socket.detach()))

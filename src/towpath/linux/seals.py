@@ -14,6 +14,7 @@ from towpath.linux import libc
 
 _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY_LIMIT = 64
+SETFCAP = 31
 
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -34,9 +35,11 @@ _ABIS: dict[str, list[tuple[int, dict[str, int]]]] = {
 """Audit architecture and call numbers of every ABI that a process of this machine may use."""
 
 
-def drop_capabilities() -> None:
-    """Empties every capability set of this process, the bounding set included."""
+def drop_capabilities(keep: frozenset[int] = frozenset()) -> None:
+    """Takes every capability but `keep` out of all sets of this process, the bounding set included."""
     for capability in range(_LAST_CAPABILITY_LIMIT):
+        if capability in keep:
+            continue
         try:
             libc.prctl(libc.PR_CAPBSET_DROP, capability)
         except HostFault as fault:
@@ -44,7 +47,9 @@ def drop_capabilities() -> None:
                 break  # the first number past the kernel's last capability
             raise
     libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_CLEAR_ALL)
-    libc.capset(struct.pack("=II", _CAPABILITY_VERSION_3, 0), bytes(24))
+    kept = sum(1 << capability for capability in keep)
+    low = struct.pack("=III", kept, kept, 0)
+    libc.capset(struct.pack("=II", _CAPABILITY_VERSION_3, 0), low + bytes(12))
 
 
 def no_new_privileges() -> None:

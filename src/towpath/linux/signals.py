@@ -14,6 +14,7 @@ from towpath.linux import libc
 
 _SI_KERNEL = 0x80
 _RECORD = 128
+HANG_UP = signal.SIGHUP
 PASSED_ON = (
     signal.SIGINT,
     signal.SIGQUIT,

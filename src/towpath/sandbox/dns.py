@@ -191,7 +191,7 @@ class DnsService:
             if (answer.name, answer.type) != (question.name, question.type):
                 return None
             name = dns.policy_name(question)
-            screened = dns.screen(data, self._judge.admits(name))
+            screened = self._judge.screen(name, data)
             if screened.data is not data:
                 answer = dns.parse_answer(screened.data)
         except PeerViolation as violation:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from towpath.policy.guard import embedded, is_public_name, local_kind, private_kind
 from towpath.policy.policy import Decision, Policy
+from towpath.wire import dns
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
@@ -26,21 +26,26 @@ class Judge:
         self.policy = policy
         self.names = names
         self._own = own
-        self._decided: dict[tuple[str, bytes, int], Decision] = {}
+        self._decided: dict[tuple[str, bytes, int, str, str | None], Decision] = {}
         self._stamp: tuple[int, frozenset[bytes]] = (0, own.addresses)
 
     def flow(self, transport: str, address: bytes, port: int) -> Decision:
         """Before any byte: "allow", "deny", or "look" at what the flow says of itself."""
+        names = self._names(address)
+        key = (transport, address, port, "", None)
+        decision = self._decided.get(key)
+        if decision is None:
+            decision = self._decided[key] = self._decide(transport, address, port, names)
+        return decision
+
+    def _names(self, address: bytes) -> tuple[str, ...]:
+        """The names of an address now; what was decided while others held is no longer remembered after this."""
         names = self.names.of(address)
         stamp = (self.names.generation, self._own.addresses)
         if stamp != self._stamp or len(self._decided) > _MOST_REMEMBERED:
             self._decided.clear()
             self._stamp = stamp
-        key = (transport, address, port)
-        decision = self._decided.get(key)
-        if decision is None:
-            decision = self._decided[key] = self._decide(transport, address, port, names)
-        return decision
+        return names
 
     def _decide(self, transport: str, address: bytes, port: int, names: tuple[str, ...]) -> Decision:
         text = text_of(address)
@@ -71,20 +76,28 @@ class Judge:
 
     def seen(self, transport: str, address: bytes, port: int, scheme: str, name: str | None) -> Decision:
         """After looking at the bytes: "allow" or "deny"."""
-        return self.policy.decide_seen(transport, text_of(address), port, self.names.of(address), scheme, name)
+        names = self._names(address)
+        key = (transport, address, port, scheme, name)
+        decision = self._decided.get(key)
+        if decision is None:
+            decision = self.policy.decide_seen(transport, text_of(address), port, names, scheme, name)
+            self._decided[key] = decision
+        return decision
 
     def question(self, name: str) -> Decision:
         """May a DNS question for this name leave?"""
         return _OPEN if self.policy.empty else self.policy.decide_name(name)
 
-    def admits(self, name: str) -> Callable[[str], bool]:
-        """Whether an address may stand in the answer for `name`: a public name must not lead into a private network."""
+    def screen(self, name: str, answer: bytes) -> dns.Screened:
+        """The answer to a question for `name` as the program may see it. Raises `PeerViolation`."""
+        if self.policy.empty:
+            return dns.Screened(answer, (), ech_removed=False)
+        public = is_public_name(name)
 
-        def admit(address: str) -> bool:
-            if self.policy.empty:
-                return True
-            if local_kind(address) is None and (private_kind(address) is None or not is_public_name(name)):
+        def admits(address: str) -> bool:
+            """A public name must not lead into a private network, nor to this host."""
+            if local_kind(address) is None and (private_kind(address) is None or not public):
                 return True
             return self.policy.names_address(address) is not None
 
-        return admit
+        return dns.screen(answer, admits)

@@ -12,11 +12,15 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
-__all__ = ["Loop", "Timer"]
+__all__ = ["BOTH_EDGES", "ENDING", "FAILING", "IN", "OUT", "READABLE", "Loop", "Patience", "Timer"]
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 BOTH_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+FAILING = select.EPOLLERR | select.EPOLLHUP
+ENDING = select.EPOLLRDHUP | FAILING
+READABLE = select.EPOLLIN | ENDING
 
 Handler = Callable[[int], None]
 
@@ -43,6 +47,7 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, tuple[Handler, int]] = {}
+        self._missed: dict[int, int] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._soon: deque[Callable[[], None]] = deque()
@@ -53,14 +58,35 @@ class Loop:
         self._epoll.register(descriptor, events)
         self._handlers[descriptor] = handler, self._batch
 
-    def rewatch(self, descriptor: int, events: int, handler: Handler) -> None:
-        """Changes what is watched, and by whom; an edge that is there already is given again."""
-        self._epoll.modify(descriptor, events)
-        self._handlers[descriptor] = handler, self._batch
+    def park(self, descriptor: int, events: int) -> None:
+        """Keeps these events of a descriptor, and those to come, for the handler that `adopt` will give it."""
+        self._missed[descriptor] = events
+        self._handlers[descriptor] = partial(self._miss, descriptor), self._handlers[descriptor][1]
+
+    def _miss(self, descriptor: int, events: int) -> None:
+        self._missed[descriptor] |= events
+
+    def adopt(self, descriptor: int, handler: Handler) -> int:
+        """Watches both edges; of a descriptor that is watched so already only the handler changes, with no system call.
+
+        Gives the events it missed while it was parked: their edges do not come again.
+        """
+        entry = self._handlers.get(descriptor)
+        if entry is None:
+            self.watch(descriptor, BOTH_EDGES, handler)
+            return 0
+        self._handlers[descriptor] = handler, entry[1]
+        return self._missed.pop(descriptor, 0)
+
+    def leave(self, descriptor: int) -> None:
+        """`forget` for a descriptor that the caller closes at once: with it the kernel's interest ends (epoll(7))."""
+        self._handlers.pop(descriptor, None)
+        self._missed.pop(descriptor, None)
 
     def forget(self, descriptor: int) -> None:
         """To be called before the descriptor is closed. Does nothing for one that is not watched."""
         if self._handlers.pop(descriptor, None) is not None:
+            self._missed.pop(descriptor, None)
             self._epoll.unregister(descriptor)
 
     def later(self, seconds: float, call: Callable[[], None]) -> Timer:
@@ -107,3 +133,37 @@ class Loop:
 
     def close(self) -> None:
         self._epoll.close()
+
+
+class Patience:
+    """Deadlines equally far away, so that one timer serves them all: the oldest is always the next."""
+
+    def __init__(self, loop: Loop, seconds: float) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._waiting: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._armed = False
+
+    def begin(self, who: object, call: Callable[[], None]) -> None:
+        """Calls after the seconds, unless `end` was called for `who`."""
+        self._waiting[who] = time.monotonic() + self._seconds, call
+        if not self._armed:
+            self._arm(self._seconds)
+
+    def end(self, who: object) -> None:
+        self._waiting.pop(who, None)
+
+    def _arm(self, seconds: float) -> None:
+        self._armed = True
+        self._loop.later(seconds, self._fire)
+
+    def _fire(self) -> None:
+        self._armed = False
+        now = time.monotonic()
+        while self._waiting:
+            who, (deadline, call) = next(iter(self._waiting.items()))
+            if deadline > now:
+                self._arm(deadline - now)
+                return
+            del self._waiting[who]
+            call()

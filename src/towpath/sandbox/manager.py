@@ -105,7 +105,8 @@ class Manager:
 
     def _pass_on(self, signals: system.signals.SignalReader) -> None:
         for number, from_terminal in signals.receive():
-            if not from_terminal:
+            # A hang-up goes to the leader of the session alone, ^C to all that run in the foreground.
+            if not from_terminal or number == system.signals.HANG_UP:
                 self._scope.signal(number)
 
     def _hear(self) -> None:
@@ -129,7 +130,8 @@ class Manager:
         self._ended = ended
         self._loop.forget(self._scope.fileno())
         self._loop.later(_DRAIN, self._loop.stop)
-        self._loop.soon(self._leave_when_drained)
+        # Not at once: a connection that it made last may still have to be accepted.
+        self._loop.later(_DRAIN_INTERVAL if self._services else 0, self._leave_when_drained)
 
     def _leave_when_drained(self) -> None:
         if self._services is not None and self._services.draining():

@@ -112,13 +112,17 @@ class Ledger:
             flow.name, flow.name_from = names[0], "dns"
         if self._thorough:
             self._find_owner(flow)
-        if decision.verdict == "allow" and self._level <= LEVELS["info"]:
-            self.say("info", f"allowed {_who(flow)} -> {flow.destination} {flow.transport}: {decision.reason}")
+        if decision.verdict == "allow":
+            self._tell_allowed(flow, decision)
 
     def decided(self, flow: Flow, decision: Decision) -> None:
         """What the flow said of itself has settled it."""
         flow.decision = decision
-        self.say("info", f"allowed {_who(flow)} -> {flow.destination} {flow.transport}: {decision.reason}")
+        self._tell_allowed(flow, decision)
+
+    def _tell_allowed(self, flow: Flow, decision: Decision) -> None:
+        if self._level <= LEVELS["info"]:  # the sentence costs more than the decision
+            self.say("info", f"allowed {_who(flow)} -> {flow.destination} {flow.transport}: {decision.reason}")
 
     def refused(self, flow: Flow, decision: Decision) -> None:
         """A flow was refused: says so, with what would allow it."""
@@ -133,10 +137,9 @@ class Ledger:
         self._numbers += 1
         flow.number = self._numbers
         flow.decision = decision
-        flow.transport = "dns"
         self.refused_flows += 1
-        if self._owners is not None and flow.owner is None:
-            flow.owner = self._owners.find(socket.IPPROTO_UDP, flow.source, flow.source_port, flow.address, flow.port)
+        self._find_owner(flow)
+        flow.transport = "dns"
         flow.address, flow.port = b"", 0
         flow.error = kind
         self._tell_refusal(flow, f"{flow.name} (dns)", decision)

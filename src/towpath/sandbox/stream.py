@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from towpath.kernel.system import pipes, sockets
-from towpath.sandbox.loop import BOTH_EDGES, Loop
+from towpath.sandbox.loop import BOTH_EDGES, ENDING, READABLE, Loop
 
 __all__ = ["Gate", "Refused", "Stream"]
 
@@ -48,7 +48,10 @@ class Gate(Protocol):
 
 
 class _Direction:
-    __slots__ = ("closed", "ended", "gate", "listener", "moved", "pending", "pipe", "piped", "sink", "source")
+    __slots__ = (
+        "closed", "dry", "ended", "ending", "gate", "heard", "hurried", "listener", "moved", "pending", "pipe", "piped",
+        "sink", "source",
+    )  # fmt: skip
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source = source
@@ -57,10 +60,22 @@ class _Direction:
         self.pipe: tuple[int, int] | None = None
         self.piped = 0
         self.moved = 0
+        self.heard = b""
+        self.dry = True
+        self.ending = False
         self.ended = False
         self.closed = False
+        self.hurried = False
         self.gate: Gate | None = None
         self.listener: Gate | None = None
+
+
+def _wake(side: _Direction, events: int) -> None:
+    """An edge of the socket that `side` reads from."""
+    if events & READABLE:
+        side.dry = False
+        if events & ENDING:
+            side.ending = True
 
 
 class _SinkFailed(Exception):
@@ -101,14 +116,25 @@ class Stream:
         """Whether the client has ended and everything it sent was handed to the server's kernel."""
         return self._done is None or self._sides[0].closed
 
-    def start(self) -> None:
-        """Begins to relay; neither socket may be watched yet."""
-        for one in (self.client, self.server):
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._loop.watch(one.fileno(), BOTH_EDGES, self._ready)
-        self._ready(0)
+    def start(self, heard: bytes = b"", client_events: int = 0, server_events: int = 0) -> None:
+        """Begins to relay: first what was `heard` of the client before, then what these events tell of."""
+        client_events |= self._loop.adopt(self.client.fileno(), self._client_ready)
+        server_events |= self._loop.adopt(self.server.fileno(), self._server_ready)
+        out, back = self._sides
+        out.heard = heard
+        _wake(out, client_events)
+        _wake(back, server_events)
+        self._advance()
 
-    def _ready(self, _events: int) -> None:
+    def _client_ready(self, events: int) -> None:
+        _wake(self._sides[0], events)
+        self._advance()
+
+    def _server_ready(self, events: int) -> None:
+        _wake(self._sides[1], events)
+        self._advance()
+
+    def _advance(self) -> None:
         if self._done is None:
             return
         out, back = self._sides
@@ -137,7 +163,7 @@ class Stream:
 
     def _again(self) -> None:
         self._queued = False
-        self._ready(0)
+        self._advance()
 
     def _pump(self, side: _Direction) -> bool:
         """Moves what can be moved; `True` when only fairness stopped it."""
@@ -147,21 +173,28 @@ class Stream:
                     return False
                 continue
             if side.ended:
-                side.closed = True
-                self._release(side)
-                try:
-                    side.sink.shutdown(socket.SHUT_WR)
-                except OSError:
-                    pass  # it has gone already, and its own direction says so
+                self._end(side)
                 return False
             if side.gate is not None:
                 if side.gate.waiting:
                     return False
                 if side.gate.open:
                     side.gate = None
-            if not self._fill(side):
+            if (side.dry and not side.heard) or not self._fill(side):
+                self._release(side)
                 return False
         return True
+
+    def _end(self, side: _Direction) -> None:
+        side.closed = True
+        self._release(side)
+        out, back = self._sides
+        if out.closed and back.closed:
+            return  # closing the socket says it as well
+        try:
+            side.sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it has gone already, and its own direction says so
 
     def _fill(self, side: _Direction) -> bool:
         try:
@@ -171,7 +204,7 @@ class Stream:
                 side.piped = os.splice(side.source.fileno(), side.pipe[1], pipes.WISHED_SIZE, flags=pipes.MOVE_NOW)
                 side.ended = side.piped == 0
             else:
-                data = side.source.recv(_COPIED_FIRST)
+                data = self._take(side)
                 side.ended = not data
                 if side.listener is not None:
                     self._hear(side, data)
@@ -182,9 +215,18 @@ class Stream:
                         data = side.gate.admit(data)
                 side.pending = data
         except BlockingIOError:
-            self._release(side)
+            side.dry = True
             return False
         return True
+
+    def _take(self, side: _Direction) -> bytes:
+        """Some bytes, b"" at the end. Less than was asked for is all there is, unless the end follows (epoll(7))."""
+        if side.heard:
+            data, side.heard = side.heard, b""
+        else:
+            data = side.source.recv(_COPIED_FIRST)
+            side.dry = len(data) < _COPIED_FIRST and not side.ending
+        return data
 
     def _hear(self, side: _Direction, data: bytes) -> None:
         gate = side.listener
@@ -199,6 +241,10 @@ class Stream:
 
     def _flush(self, side: _Direction) -> bool:
         try:
+            if side.moved and not side.hurried:
+                # The first bytes never wait for an acknowledgement (RFC 896); most flows have no more.
+                side.sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                side.hurried = True
             if side.piped and side.pipe:
                 sent = os.splice(side.pipe[0], side.sink.fileno(), side.piped, flags=pipes.MOVE_NOW)
                 side.piped -= sent
@@ -219,9 +265,15 @@ class Stream:
             side.pipe = None
 
     def _last_words(self, side: _Direction) -> None:
+        """Delivers what can be had at once, and not its end: that follows as a reset."""
+        side.dry = False
         try:
-            while self._pump(side):
-                pass
+            while not side.ended:
+                if side.pending or side.piped:
+                    if not self._flush(side):
+                        return
+                elif not self._fill(side):
+                    return
         except (OSError, _SinkFailed, Refused):
             return
 
@@ -265,7 +317,7 @@ class Stream:
         self._loop.forget(one.fileno())
 
     def _reset(self, one: socket.socket) -> None:
-        self._forget(one)
+        self._loop.leave(one.fileno())
         sockets.reset(one)
 
     def _abort(self, reason: str) -> None:
@@ -273,10 +325,12 @@ class Stream:
         self._reset(self.server)
         self._finish(reason, close=False)
 
-    def abort(self, reason: str) -> None:
-        """Resets both sides now."""
-        if self._done is not None:
-            self._abort(reason)
+    def leave(self) -> None:
+        """The run is over. What the program had said in full goes out in peace; anything else is cut off."""
+        if self.said_all:
+            self._finish("")
+        else:
+            self._abort("the run has ended")
 
     def _finish(self, error: str, *, close: bool = True) -> None:
         if self._done is None:
@@ -291,7 +345,7 @@ class Stream:
                     self._release(side)
         if close:
             for one in (self.client, self.server):
-                self._forget(one)
+                self._loop.leave(one.fileno())
                 one.close()
         done(self._sides[0].moved, self._sides[1].moved, error)
 

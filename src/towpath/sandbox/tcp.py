@@ -17,8 +17,8 @@ from towpath.policy.policy import Decision
 from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
 from towpath.sandbox.http_gate import HttpGate, farewell
-from towpath.sandbox.look import FirstWords, Look
-from towpath.sandbox.loop import OUT, Loop
+from towpath.sandbox.look import PATIENCE, FirstWords, Look
+from towpath.sandbox.loop import BOTH_EDGES, FAILING, IN, Loop, Patience
 from towpath.sandbox.stream import Stream
 from towpath.wire.ip import Packet, text_of
 
@@ -66,10 +66,11 @@ class TcpIntake:
         self._dead: dict[Key, float] = {}
         self._streams: set[Stream] = set()
         self._sweeping = False
+        self._silence = Patience(loop, PATIENCE)
 
     def listen(self, listener: socket.socket) -> None:
         """Accepts what arrives at one of the scope's listeners."""
-        self._loop.watch(listener.fileno(), 1, lambda _events: self._accept(listener))
+        self._loop.watch(listener.fileno(), IN, lambda _events: self._accept(listener))
 
     def syn(self, packet_id: int, packet: Packet) -> None:
         """Decides about the first packet of a connection."""
@@ -97,7 +98,9 @@ class TcpIntake:
         elif code == errno.EINPROGRESS:
             self._dialling[key] = packet_id
             self._loop.watch(
-                server.fileno(), OUT, lambda _events: self._outcome(packet_id, key, flow, server, decision)
+                server.fileno(),
+                BOTH_EDGES,
+                lambda events: self._outcome(events, packet_id, key, flow, server, decision),
             )
         else:
             server.close()
@@ -108,14 +111,21 @@ class TcpIntake:
             return Decision("allow", None, f"--allow-local {port}", "address", None)
         return self._judge.flow("tcp", address, port)
 
-    def _outcome(self, packet_id: int, key: Key, flow: Flow, server: socket.socket, decision: Decision) -> None:
-        self._loop.forget(server.fileno())
+    def _outcome(
+        self, events: int, packet_id: int, key: Key, flow: Flow, server: socket.socket, decision: Decision
+    ) -> None:
         del self._dialling[key]
-        code = server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        code = server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & FAILING else 0
+        if code == errno.ECONNRESET:
+            # Connected, and reset before anything was said: a refusal would have been ECONNREFUSED.
+            flow.error = errno.errorcode[code]
+            code = 0
         if code:
+            self._loop.leave(server.fileno())
             server.close()
             self._fail(packet_id, key, flow, code)
         else:
+            self._loop.park(server.fileno(), events)
             self._connected(packet_id, key, flow, server, decision)
 
     def _fail(self, packet_id: int, key: Key, flow: Flow, code: int) -> None:
@@ -154,13 +164,26 @@ class TcpIntake:
                 sockets.reset(client)  # only announced flows are served
                 continue
             flow, server, decision, _since = announced
+            if flow.error:
+                self._loop.leave(server.fileno())
+                sockets.reset(client)
+                server.close()
+                self._ledger.closed(flow)
+                continue
             self._judge.names.hold(flow.address)
             if decision.verdict == "look":
                 self._look(flow, client, server)
             else:
-                self._relay(flow, client, server, None)
+                self._relay(flow, client, server)
 
-    def _relay(self, flow: Flow, client: socket.socket, server: socket.socket, gate: HttpGate | None) -> None:
+    def _relay(
+        self,
+        flow: Flow,
+        client: socket.socket,
+        server: socket.socket,
+        gate: HttpGate | None = None,
+        look: Look | None = None,
+    ) -> None:
         ended = self._ender(flow)
 
         def done(sent: int, received: int, error: str) -> None:
@@ -169,7 +192,10 @@ class TcpIntake:
 
         stream = Stream(self._loop, self._pool, client, server, done, gate)
         self._streams.add(stream)
-        stream.start()
+        if look is None:
+            stream.start()
+        else:
+            stream.start(look.heard, look.client_events, look.server_events)
 
     def draining(self) -> bool:
         """Whether bytes that a program sent are still on their way out."""
@@ -177,8 +203,9 @@ class TcpIntake:
 
     def close(self) -> None:
         for stream in list(self._streams):
-            stream.abort("the run has ended" if not stream.said_all else "")
+            stream.leave()
         for flow, server, _decision, _since in self._dialled.values():
+            self._loop.leave(server.fileno())
             server.close()
             self._ledger.closed(flow)
 
@@ -194,29 +221,36 @@ class TcpIntake:
         done = self._ender(flow)
 
         def gone(reason: str) -> None:
-            sockets.reset(client)
-            sockets.reset(server)
+            self._reset(client)
+            self._reset(server)
             done(0, 0, reason)
 
-        Look(self._loop, client, server, lambda words: self._heard(flow, client, server, words), gone)
+        def said(look: Look, words: FirstWords) -> None:
+            self._heard(flow, client, server, look, words)
 
-    def _heard(self, flow: Flow, client: socket.socket, server: socket.socket, words: FirstWords) -> None:
+        Look(self._loop, self._silence, client, server, said, gone)
+
+    def _reset(self, one: socket.socket) -> None:
+        self._loop.leave(one.fileno())
+        sockets.reset(one)
+
+    def _heard(self, flow: Flow, client: socket.socket, server: socket.socket, look: Look, words: FirstWords) -> None:
         if words.scheme == "http":
-            self._relay(flow, client, server, self._http_gate(flow))
+            self._relay(flow, client, server, self._http_gate(flow), look)
             return
         decision = self._judge.seen("tcp", flow.address, flow.port, words.scheme, words.name)
         if words.scheme == "tls" and words.name:
             flow.name, flow.name_from = words.name, "sni"
         if decision.verdict == "allow":
             self._ledger.decided(flow, decision)
-            self._relay(flow, client, server, None)
+            self._relay(flow, client, server, None, look)
             return
         if words.fault:
             decision = Decision(
                 decision.verdict, decision.rule, f"{decision.reason} ({words.fault})", decision.evidence, decision.hint
             )
-        sockets.reset(server)
-        sockets.reset(client)
+        self._reset(server)
+        self._reset(client)
         self._ledger.refused(flow, decision)
         self._ender(flow)(0, 0, "refused")
 
@@ -246,7 +280,7 @@ class TcpIntake:
         for key, (flow, server, _decision, since) in list(self._dialled.items()):
             if now - since > _HANDSHAKE_PATIENCE:
                 del self._dialled[key]
-                sockets.reset(server)
+                self._reset(server)
                 flow.error = "given up by the program"
                 self._ledger.closed(flow)
         for key, since in list(self._dead.items()):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from towpath.testing.lab import Lab
     from towpath.testing.lab_host import LabHost
+    from towpath.testing.pki import Pki
     from towpath.testing.plan import (
         Banner,
         Command,
@@ -42,6 +43,7 @@ __all__ = [
     "LabHost",
     "LabPlan",
     "NameRecord",
+    "Pki",
     "Record",
     "Router",
     "Switch",
@@ -49,7 +51,7 @@ __all__ = [
     "UdpEcho",
 ]
 
-_HOMES = {"Lab": "lab", "LabHost": "lab_host", "Record": "records"}
+_HOMES = {"Lab": "lab", "LabHost": "lab_host", "Pki": "pki", "Record": "records"}
 
 
 def __getattr__(name: str) -> object:

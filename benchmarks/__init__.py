@@ -1,0 +1,15 @@
+"""Every hot path beside a real peer, on the same work, in one run. Started as ``python -m benchmarks NAME --json``.
+
+Each module of this package that `NAMES` lists has `run(seconds) -> Measured`: `seconds` is for how long each party
+works in all, spread over rounds in which the parties take turns.
+"""
+
+NAMES = (
+    "run_overhead",
+    "run_connections",
+    "relay_throughput",
+    "udp_round_trip",
+    "run_memory",
+    "policy_lookup",
+    "lab_start",
+)

@@ -1,0 +1,49 @@
+"""The programs we compare with, and our own as its users start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from benchmarks.rounds import Absent
+
+__all__ = ["npm_environment", "program", "sandbox_runtime", "towpath_run"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_NPM = _ROOT / ".cache" / "npm" / "node_modules" / ".bin"
+
+
+def program(name: str, package: str = "") -> str:
+    """The path of a program of a Debian package. Raises `Absent`."""
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if found is None:
+        raise Absent(f"{name} is not installed: apt-get install {package or name}, or make peers")
+    return found
+
+
+def towpath_run(*options: str) -> list[str]:
+    """`towpath run OPTIONS --`, to be followed by a command."""
+    script = Path(sys.executable).with_name("towpath")
+    start = [str(script)] if script.exists() else [sys.executable, "-m", "towpath"]
+    return [*start, "run", *options, "--"]
+
+
+def sandbox_runtime(folder: str, *domains: str) -> list[str]:
+    """`srt` with these domains allowed, to be followed by a command. Raises `Absent`."""
+    if not (_NPM / "srt").exists():
+        raise Absent("@anthropic-ai/sandbox-runtime is not installed: it needs npm, then make peers")
+    for name, package in (("bwrap", "bubblewrap"), ("socat", "socat"), ("rg", "ripgrep")):
+        program(name, package)
+    settings = Path(folder, "srt.json")
+    network = {"allowedDomains": list(domains), "deniedDomains": []}
+    files = {"denyRead": [], "allowWrite": ["/tmp"], "denyWrite": []}
+    settings.write_text(json.dumps({"network": network, "filesystem": files}))
+    return [str(_NPM / "srt"), "--settings", str(settings)]
+
+
+def npm_environment() -> dict[str, str]:
+    """The environment in which npm's programs find the Node.js that came with them."""
+    return {**os.environ, "PATH": f"{_NPM}:{os.environ.get('PATH', '')}"}

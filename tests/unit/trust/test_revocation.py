@@ -1,0 +1,213 @@
+"""Staples, must-staple, revocation lists and the local set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from towpath.errors import PeerViolation
+from towpath.testing.pki import Identity, Pki, Recipe
+from towpath.trust import Anchors, Evidence, Policy, RevocationSet, TrustResult, Verdict, evaluate, load
+from towpath.trust.lists import fetch_lists
+
+HOST = "www.example.com"
+
+
+def judge(pki: Pki, identity: Identity, evidence: Evidence) -> TrustResult:
+    return evaluate(identity.chain, HOST, Policy.apple, pki.at, Anchors.of(pki.root.certificate), evidence=evidence)
+
+
+@pytest.fixture(scope="module")
+def leaf(pki: Pki) -> Identity:
+    return pki.good(HOST)
+
+
+def test_a_good_staple_passes(pki: Pki, leaf: Identity) -> None:
+    staple = pki.intermediate.staple(leaf.certificate)
+    assert judge(pki, leaf, Evidence(staple=staple))["x509.staple"].verdict is Verdict.PASS
+
+
+def test_a_staple_signed_by_a_delegate_of_the_issuer_passes(pki: Pki, leaf: Identity) -> None:
+    delegate = pki.intermediate.issue(Recipe(common_name="responder", usages=(ExtendedKeyUsageOID.OCSP_SIGNING,)))
+    staple = pki.intermediate.staple(leaf.certificate, signer=delegate)
+    assert judge(pki, leaf, Evidence(staple=staple))["x509.staple"].verdict is Verdict.PASS
+
+
+def unusable_staples(pki: Pki, leaf: Identity) -> dict[str, tuple[bytes, str]]:
+    issuer = pki.intermediate
+    server = pki.intermediate.issue(Recipe(common_name="no responder"))
+    usages = (ExtendedKeyUsageOID.OCSP_SIGNING,)
+    late = pki.intermediate.issue(Recipe(common_name="late", usages=usages, starts=timedelta(days=-99)))
+    stranger = pki.root.issue(Recipe(common_name="of another issuer", usages=usages))
+    other = pki.good("other.example.com")
+    return {
+        "revoked": (issuer.staple(leaf.certificate, revoked=True), "revoked at"),
+        "revoked long ago": (issuer.staple(leaf.certificate, revoked=True, age=timedelta(days=30)), "revoked at"),
+        "stale": (issuer.staple(leaf.certificate, age=timedelta(days=8)), "was to be renewed"),
+        "from the future": (issuer.staple(leaf.certificate, age=timedelta(hours=-1)), "later than the time"),
+        "about another": (issuer.staple(other.certificate), "about another certificate"),
+        "of another authority": (pki.root.staple(leaf.certificate), "signature verifies neither"),
+        "delegate without the usage": (issuer.staple(leaf.certificate, signer=server), "lacks the OCSP signing usage"),
+        "delegate out of date": (issuer.staple(leaf.certificate, signer=late), "out of date"),
+        "delegate of another": (issuer.staple(leaf.certificate, signer=stranger), "not certified by the issuer"),
+        "rubbish": (b"\x30\x03\x0a\x01\x00rubbish", "ocsp"),
+        "try later": (b"\x30\x03\x0a\x01\x03", "try_later"),
+        "empty": (b"", "ocsp"),
+        "too large": (b"\x30" * 70_000, "octets"),
+    }
+
+
+@pytest.mark.parametrize("case", list(unusable_staples(Pki(), Pki().good())))
+def test_a_staple_that_does_not_call_the_leaf_good_is_a_refusal(pki: Pki, leaf: Identity, case: str) -> None:
+    staple, said = unusable_staples(pki, leaf)[case]
+    finding = judge(pki, leaf, Evidence(staple=staple))["x509.staple"]
+    assert finding.verdict is Verdict.FAIL
+    assert said in finding.observed
+    assert finding.hint
+
+
+def test_must_staple_without_a_staple_fails_hard_and_with_one_passes(pki: Pki) -> None:
+    identity = pki.broken("must-staple").identity
+    assert judge(pki, identity, Evidence())["x509.must-staple"].verdict is Verdict.FAIL
+    staple = pki.intermediate.staple(identity.certificate)
+    assert judge(pki, identity, Evidence(staple=staple)).accepted
+
+
+def test_a_list_that_does_not_name_the_certificate_passes(pki: Pki, leaf: Identity) -> None:
+    result = judge(pki, leaf, Evidence(crls=(pki.intermediate.crl(1, 2, 3),)))
+    assert result["x509.revocation-lists"].verdict is Verdict.PASS
+
+
+def test_a_revoked_intermediate_is_found_in_its_issuers_list(pki: Pki, leaf: Identity) -> None:
+    crl = pki.root.crl(pki.intermediate.certificate.serial_number)
+    finding = judge(pki, leaf, Evidence(crls=(crl,)))["x509.revocation-lists"]
+    assert finding.verdict is Verdict.FAIL
+    assert finding.index == 1
+
+
+def test_the_same_serial_number_of_another_issuer_means_nothing(pki: Pki, leaf: Identity) -> None:
+    crl = pki.root.crl(leaf.certificate.serial_number)
+    assert judge(pki, leaf, Evidence(crls=(crl,))).accepted
+
+
+def test_a_list_of_a_stranger_leaves_the_rule_unchecked(pki: Pki, leaf: Identity) -> None:
+    crl = pki.new_root("a stranger").crl(leaf.certificate.serial_number)
+    assert judge(pki, leaf, Evidence(crls=(crl,)))["x509.revocation-lists"].verdict is Verdict.NOT_CHECKED
+
+
+def test_a_forged_list_is_unusable(pki: Pki, leaf: Identity) -> None:
+    forger = pki.root.intermediate(pki.authority_recipe("Towpath test intermediate"))
+    finding = judge(pki, leaf, Evidence(crls=(forger.crl(),)))["x509.revocation-lists"]
+    assert finding.verdict is Verdict.FAIL
+    assert "another key" in finding.observed
+
+
+def test_a_list_that_is_overdue_is_unusable_and_a_timely_one_beside_it_is_enough(pki: Pki, leaf: Identity) -> None:
+    later = pki.at + timedelta(days=8)
+    overdue = pki.intermediate.crl()
+    anchors = Anchors.of(pki.root.certificate)
+    alone = evaluate(leaf.chain, HOST, None, later, anchors, evidence=Evidence(crls=(overdue,)))
+    assert "renewed" in alone["x509.revocation-lists"].observed
+    timely = pki.intermediate.crl(days=30)
+    both = evaluate(leaf.chain, HOST, None, later, anchors, evidence=Evidence(crls=(overdue, timely)))
+    assert both.accepted
+
+
+def test_a_list_that_cannot_be_read_is_a_failure_and_not_silence(pki: Pki, leaf: Identity) -> None:
+    finding = judge(pki, leaf, Evidence(crls=(b"rubbish",)))["x509.revocation-lists"]
+    assert finding.verdict is Verdict.FAIL
+
+
+def test_an_authority_without_crl_sign_may_not_sign_lists(pki: Pki) -> None:
+    odd = pki.root.intermediate(replace(pki.authority_recipe("no lists"), without=frozenset({x509.KeyUsage})))
+    leaf = odd.issue(Recipe(names=(HOST,)))
+    assert judge(pki, leaf, Evidence(crls=(odd.crl(),))).accepted, "no key usage, no restriction"
+
+
+SHARD, OTHER_SHARD = "http://crl.example.com/1", "http://crl.example.com/2"
+
+
+def shard(url: str | None = None, **fields: bool) -> tuple[tuple[x509.ExtensionType, bool], ...]:
+    flags = dict.fromkeys(
+        ("only_contains_user_certs", "only_contains_ca_certs", "indirect_crl", "only_contains_attribute_certs"), False
+    )
+    point = x509.IssuingDistributionPoint(
+        full_name=[x509.UniformResourceIdentifier(url)] if url else None,
+        relative_name=None,
+        only_some_reasons=None,
+        **{**flags, **fields},
+    )
+    return ((point, True),)
+
+
+@pytest.mark.parametrize(
+    ("scope", "verdict"),
+    [
+        (shard(SHARD), Verdict.PASS),
+        (shard(OTHER_SHARD), Verdict.NOT_CHECKED),
+        (shard(only_contains_user_certs=True), Verdict.PASS),
+        (shard(only_contains_ca_certs=True), Verdict.NOT_CHECKED),
+        (shard(SHARD, indirect_crl=True), Verdict.FAIL),
+        (((x509.DeltaCRLIndicator(1), True),), Verdict.FAIL),
+    ],
+)
+def test_a_list_speaks_only_for_the_certificates_in_its_scope(
+    pki: Pki, scope: tuple[tuple[x509.ExtensionType, bool], ...], verdict: Verdict
+) -> None:
+    point = x509.DistributionPoint([x509.UniformResourceIdentifier(SHARD)], None, None, None)
+    extra = ((x509.CRLDistributionPoints([point]), False),)
+    leaf = pki.intermediate.issue(Recipe(names=(HOST,), extra=extra))
+    crl = pki.intermediate.crl(extra=scope)
+    assert judge(pki, leaf, Evidence(crls=(crl,)))["x509.revocation-lists"].verdict is verdict
+
+
+def test_the_local_set_refuses_keys_and_serial_numbers(pki: Pki, leaf: Identity) -> None:
+    intermediate = load(pki.intermediate.certificate)
+    by_key = RevocationSet(keys=frozenset({intermediate.spki_hash}))
+    assert judge(pki, leaf, Evidence(revoked=by_key))["x509.revoked-here"].index == 1
+    crl = pki.intermediate.crl(leaf.certificate.serial_number)
+    by_list = RevocationSet.from_lists([(crl, intermediate)])
+    finding = judge(pki, leaf, Evidence(revoked=by_list))["x509.revoked-here"]
+    assert (finding.verdict, finding.index) == (Verdict.FAIL, 0)
+    assert judge(pki, leaf, Evidence(revoked=RevocationSet())).accepted
+
+
+def test_the_local_set_takes_no_list_that_its_issuer_did_not_sign(pki: Pki) -> None:
+    with pytest.raises(PeerViolation):
+        RevocationSet.from_lists([(pki.root.crl(1), load(pki.intermediate.certificate))])
+
+
+def test_lists_are_fetched_from_where_the_certificates_say_and_only_usable_ones_are_kept(pki: Pki) -> None:
+    def point(url: str) -> tuple[x509.ExtensionType, bool]:
+        return x509.CRLDistributionPoints(
+            [x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)]
+        ), False
+
+    middle = pki.root.intermediate(replace(pki.authority_recipe("with a list"), extra=(point("http://crl.test/root"),)))
+    leaf = middle.issue(Recipe(names=(HOST,), extra=(point("http://crl.test/middle"),)))
+    path = [*map(load, leaf.chain), load(pki.root.certificate)]
+    answers = {"http://crl.test/root": pki.root.crl(), "http://crl.test/middle": middle.crl()}
+    asked: list[str] = []
+
+    def fetch(url: str) -> bytes:
+        asked.append(url)
+        return answers[url]
+
+    lists = fetch_lists(path, fetch)
+    assert sorted(lists) == sorted(answers.values())
+    assert judge(pki, leaf, Evidence(crls=lists))["x509.revocation-lists"].verdict is Verdict.PASS
+    answers["http://crl.test/root"] = b"rubbish"
+    assert fetch_lists(path, fetch) == (answers["http://crl.test/middle"],)
+
+    def unreachable(url: str) -> bytes:
+        raise OSError("no route")
+
+    assert fetch_lists(path, unreachable) == ()
+    secure = middle.issue(Recipe(names=(HOST,), extra=(point("https://crl.test/middle"),)))
+    asked.clear()
+    fetch_lists([load(secure.certificate), load(middle.certificate)], fetch)
+    assert asked == [], "https needs the trust that is being asked for"
