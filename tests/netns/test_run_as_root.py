@@ -65,10 +65,12 @@ def test_a_nested_user_namespace_of_uid_0_does_not_make_them_writable(run: Runne
     assert run(command=python(attempt(expression, before))).out in ("EPERM\n", "EINVAL\n", "EBUSY\n", "ENODEV\n")
 
 
-def test_uid_0_cannot_be_mapped_anew(run: Runner) -> None:
-    """That would take a capability over files (user_namespaces(7)), and the run has none."""
-    before = "c('unshare', 0x10000000)"
-    assert run(command=python(attempt("write('/proc/self/uid_map', '0 0 1')", before))).out == "EPERM\n"
+def test_uid_0_keeps_the_one_capability_that_nesting_takes(run: Runner) -> None:
+    """CAP_SETFCAP, number 31, and no other: see docs/decisions/0005-uid-0-keeps-setfcap.md."""
+    done = run(command=["grep", "^Cap", "/proc/self/status"])
+    sets = dict(line.split(":\t") for line in done.out.splitlines())
+    assert {sets.pop("CapInh"), sets.pop("CapAmb")} == {"0" * 16}
+    assert set(sets.values()) == {f"{1 << 31:016x}"}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from towpath.testing import Lab
 
 _ROUNDS = 60
 _TRAFFIC = """
-import os, socket, subprocess, sys, threading
+import os, signal, socket, subprocess, sys, threading
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 WEB, SERVICES = sys.argv[1:3]
 def tcp():
     while True:
@@ -51,22 +53,20 @@ threading.Event().wait()
 @pytest.mark.timeout(100)
 def test_sixty_random_kills_under_traffic_leave_nothing(world: Lab, tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
+    sys.stdout.write(f"seed {seed}\n")
     chance = random.Random(seed)
     before = _traces(world)
-    spaces: set[str] = set()
     for number in range(_ROUNDS):
-        spaces |= _kill_one(world, chance, tmp_path, number)
-    assert len(spaces) >= 4 * _ROUNDS - 8, "each run has namespaces of its own; the kernel may number a few alike"
-    assert not spaces & _spaces_in_use()
+        _kill_one(world, chance, tmp_path, number)
     assert _traces(world) == before
     assert list(tmp_path.iterdir()) == []
 
 
-def _kill_one(world: Lab, chance: random.Random, folder: Path, number: int) -> set[str]:
+def _kill_one(world: Lab, chance: random.Random, folder: Path, number: int) -> None:
     """Starts a run, lets it work for a moment, sends a signal to one of its processes, and sees all of them end.
 
-    Gives the namespaces that only this run had.
+    With the last process its namespaces end too, unless a mount holds one, which `_traces` would show. Their numbers
+    cannot be looked for: the kernel gives them out again at once.
     """
     options = ["--allow", "*.test:80", "--allow", f"udp://{world['services'].address4}:9000"]
     words = [*python(_TRAFFIC), world["web"].address4, world["services"].address4]
@@ -82,7 +82,6 @@ def _kill_one(world: Lab, chance: random.Random, folder: Path, number: int) -> s
         assert shadow.stdout.readline() == "begun\n"
         everyone = descendants(shadow.pid)
         manager, first, command = _chain(shadow.pid, everyone)
-        own = everyone[first] - everyone[manager]
         victims = {"manager": manager, "first process": first, "command": command, "any": chance.choice([*everyone])}
         name = chance.choice(["manager", "manager", *victims])
         sent = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL]) if name == "manager" else signal.SIGKILL
@@ -97,7 +96,6 @@ def _kill_one(world: Lab, chance: random.Random, folder: Path, number: int) -> s
         assert left == 0, f"round {number}: {left} processes outlive {sent.name} to {name}"
         _, errors = shadow.communicate(timeout=5)
         assert "Traceback" not in errors, f"round {number}: {sent.name} to {name}: {errors}"
-        return own
 
 
 def _chain(shadow: int, everyone: dict[int, set[str]]) -> tuple[int, int, int]:
@@ -113,16 +111,6 @@ def _chain(shadow: int, everyone: dict[int, set[str]]) -> tuple[int, int, int]:
 
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _spaces_in_use() -> set[str]:
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*/ns/*"):
-        try:
-            found.add(os.readlink(entry))
-        except OSError:
-            continue  # it has ended meanwhile
-    return found
 
 
 def _traces(world: Lab) -> list[object]:

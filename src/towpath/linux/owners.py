@@ -16,6 +16,11 @@ _NO_COOKIE = b"\xff" * 8
 _HINTS = 8
 
 
+def _printable(name: str) -> str:
+    """A process may call itself anything (prctl(2), PR_SET_NAME), also what would move a terminal's cursor."""
+    return "".join(one if one.isprintable() else "?" for one in name)
+
+
 class Owner(NamedTuple):
     """A process of the run: its number inside, its name, its executable and command line as far as they can be read."""
 
@@ -133,7 +138,7 @@ class OwnerFinder:
     def _describe(self, pid: str) -> Owner:
         folder = f"{self._processes}/{pid}"
         with open(f"{folder}/comm", encoding="utf-8", errors="replace") as file:
-            program = file.read().strip()
+            program = _printable(file.read().strip())
         try:
             executable: str | None = os.readlink(f"{folder}/exe")
         except OSError:

@@ -25,6 +25,7 @@ def print_table(ledger: Ledger, out: TextIO) -> None:
     """Prints one row for all flows of a program to a destination that were decided alike."""
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -35,7 +36,7 @@ def print_table(ledger: Ledger, out: TextIO) -> None:
     for row, total in ledger.rows.items():
         style = "red" if row.verdict == "refused" else "yellow" if row.verdict.startswith("failed") else None
         cells = (row.program, row.destination, row.transport, row.learnt, row.verdict, row.rule)
-        table.add_row(*cells, str(total.flows), size(total.sent), size(total.received), style=style)
+        table.add_row(*map(escape, cells), str(total.flows), size(total.sent), size(total.received), style=style)
     console = Console(file=out, highlight=False)
     if not console.is_terminal:
         console = Console(file=out, highlight=False, width=160)
