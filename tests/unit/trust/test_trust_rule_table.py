@@ -11,12 +11,12 @@ from towpath.trust.rules import ALL
 
 HOST = "www.example.com"
 TESTED_ELSEWHERE = {
-    "x509.revoked-here": "test_revocation",
-    "x509.staple": "test_revocation",
-    "apple.transparency": "test_transparency",
-    "policy.pins": "test_pins",
-    "web.wildcards": "test_names",
-    "web.revocation-pointer": "test_lifetimes",
+    "x509.revoked-here": "test_trust_revocation",
+    "x509.staple": "test_trust_revocation",
+    "apple.transparency": "test_trust_transparency",
+    "policy.pins": "test_trust_anchors_and_pins",
+    "web.wildcards": "test_trust_names",
+    "web.revocation-pointer": "test_trust_lifetimes",
 }
 
 
