@@ -35,7 +35,6 @@ OURS_ALONE = {
 }
 OPENSSL_ALONE = {
     "any-use": "RFC 5280 lets an application accept anyExtendedKeyUsage; web.usage and apple.usage refuse it",
-    "sha-1": "below OpenSSL's security level; policy.signature-hash refuses it",
     "authority-as-leaf": "its names are critical beside a subject; policy.leaf-authority refuses it",
     "web-version-1": "web.version refuses it",
     "no-authority-key-id": "rfc5280.authority-key-id refuses it",

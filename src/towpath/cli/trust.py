@@ -66,6 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     asking.add_argument("--logs", metavar="FILE", help="the list of transparency logs that count (log_list.json)")
     asking.add_argument("--fetch-issuers", action="store_true", help="fetch missing issuers over http (default: no)")
     asking.add_argument("--fetch-crls", action="store_true", help="fetch revocation lists over http (default: no)")
+    asking.add_argument("--require-revocation", action="store_true", help="refuse what no list or staple calls good")
     asking.add_argument("--starttls", choices=("smtp", "imap", "ldap", "postgres"), help="talk this before TLS")
     asking.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds (default: %(default)g)")
     telling = parser.add_argument_group("the answer")
@@ -169,7 +170,7 @@ def question(options: argparse.Namespace) -> Question:
     if options.policy == "web" and DEBIAN_LIST.exists():
         policy = replace(policy, public_suffix=PublicSuffixes.read(DEBIAN_LIST))
     return Question(
-        policy,
+        replace(policy, require_revocation=options.require_revocation),
         _moment(options.at) if options.at else None,
         _anchors(options.anchors or ["system"]),
         Evidence(

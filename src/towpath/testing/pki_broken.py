@@ -152,6 +152,13 @@ def _sha1(pki: Pki) -> Broken:
     made = signer.issue(GOOD)
     sha256_rsa, sha1_rsa = bytes.fromhex("06092a864886f70d01010b"), bytes.fromhex("06092a864886f70d010105")
     weak = patched(made.certificate, signer, sha256_rsa, sha1_rsa, digest=hashes.SHA1())
+    return Broken(replace(made, certificate=weak), "x509.strength")
+
+
+def _sha224(pki: Pki) -> Broken:
+    made = pki.intermediate.issue(GOOD)
+    sha256_ec, sha224_ec = bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d040301")
+    weak = patched(made.certificate, pki.intermediate, sha256_ec, sha224_ec, digest=hashes.SHA224())
     return Broken(replace(made, certificate=weak), "policy.signature-hash")
 
 
@@ -208,6 +215,7 @@ BROKEN: dict[str, Maker] = {
     "825-days-and-a-second": lambda pki: _leaf(pki, "policy.lifetime", lasts=825 * DAY + timedelta(seconds=1)),
     "rsa-1024": lambda pki: _leaf(pki, "apple.keys", rsa_bits=1024),
     "sha-1": _sha1,
+    "sha-224": _sha224,
     "authority-as-leaf": lambda pki: _leaf(pki, "policy.leaf-authority", authority=True, usages=(SERVER, CLIENT)),
     "mail-only": lambda pki: _leaf(
         pki, "apple.alternative-names", names=("www@example.com",), reference="www@example.com"

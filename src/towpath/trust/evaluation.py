@@ -11,13 +11,14 @@ from towpath.errors import Misuse, PeerViolation
 from towpath.trust.aia import IssuerFetcher
 from towpath.trust.anchors import Anchors
 from towpath.trust.certificate import Certificate, load
+from towpath.trust.crl import RevocationList
 from towpath.trust.evidence import Evidence
 from towpath.trust.path import CandidatePath, PathFinder
 from towpath.trust.policy import Policy
 from towpath.trust.reference import Reference
 from towpath.trust.result import Finding, Level, TrustResult, Verdict
-from towpath.trust.revocation import RevocationList, load_staple
 from towpath.trust.rules import Context, Rule, rules_for
+from towpath.trust.stapling import load_staple
 
 __all__ = ["evaluate"]
 
@@ -93,7 +94,7 @@ def _judge(
         tried += 1
         public = candidate.anchored and anchors.is_public(candidate.certificates[-1])
         context = Context(
-            candidate, candidate.certificates, candidate.anchored, public, reference, policy, at, evidence
+            candidate, candidate.certificates, candidate.anchored, public, reference, policy, at, evidence, pool
         )
         findings = _run(rules, context)
         rank = _rank(candidate, findings)

@@ -17,6 +17,9 @@ from towpath.trust.signatures import issued_fault
 
 __all__ = ["Budget", "CandidatePath", "MissingIssuer", "PathFinder"]
 
+MAX_DEAD_ENDS = 3
+"""How many paths that lead nowhere are judged: anyone can send those, and each may cost as much as a good one."""
+
 MissingIssuer = Callable[[Certificate], Iterable[Certificate]]
 """Asked for the issuers of a certificate that nothing at hand issued."""
 
@@ -27,7 +30,7 @@ class Budget:
 
     signatures: int = 400
     steps: int = 4_000
-    paths: int = 200
+    paths: int = 100
     spent: str = ""
 
     def take(self, what: str) -> bool:
@@ -83,7 +86,7 @@ class PathFinder:
                 break
         # The one that got furthest explains most; a signature that fails explains more than an issuer that lacks.
         dead_ends.sort(key=lambda path: (bool(path.signature_fault), len(path.certificates)), reverse=True)
-        yield from dead_ends
+        yield from dead_ends[:MAX_DEAD_ENDS]
 
     def _extend(self, path: tuple[Certificate, ...]) -> Iterator[CandidatePath]:
         last = path[-1]
