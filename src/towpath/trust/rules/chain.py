@@ -12,7 +12,6 @@ from towpath.trust.rules.table import Answer, Context, Fault, Passed, Skipped, T
 
 TABLE = Table()
 _CORE = {Family.CORE}
-_BROKEN_HASHES = {"md5", "sha1"}
 
 
 @TABLE.rule(
@@ -91,25 +90,19 @@ def signature(context: Context) -> Answer:
 
 @TABLE.rule(
     "x509.strength",
-    "no key and no signature is of a kind that has been broken",
+    "no key is of a size that has been broken",
     level=Level.X509,
     families=_CORE,
-    source="RFC 9155, RFC 6151, NIST SP 800-131A",
-    required="RSA and DSA keys of at least 1024 bits; below the anchor no signature with MD5 or SHA-1",
-    hint="make a new key (RSA 2048 or larger, or P-256) and have the certificate issued for it, signed with SHA-256",
+    source="NIST SP 800-131A",
+    required="RSA and DSA keys of at least 1024 bits; policies ask for more",
+    hint="make a new key (RSA 2048 or larger, or P-256) and have the certificate issued for it",
 )
 def strength(context: Context) -> Answer:
-    faults = [
-        Fault(index, f"{certificate.label!r} is signed with {certificate.signature_hash}")
-        for index, certificate in context.issued()
-        if certificate.signature_hash in _BROKEN_HASHES
-    ]
-    faults += [
+    return [
         Fault(index, f"{certificate.label!r} has {certificate.key_name}")
         for index, certificate in enumerate(context.path)
         if isinstance(certificate.key, rsa.RSAPublicKey | dsa.DSAPublicKey) and certificate.key.key_size < 1024
     ]
-    return faults
 
 
 @TABLE.rule(
