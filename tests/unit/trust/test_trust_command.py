@@ -277,6 +277,11 @@ def test_issuers_and_revocation_lists_are_fetched_when_asked_for(
         assert "FAIL x509.revocation-lists" in capsys.readouterr().out
 
 
+def test_revocation_can_be_demanded_from_the_command_line(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trust(lab, str(lab / "good.pem"), "--require-revocation") == 1
+    assert "no revocation list is at hand" in capsys.readouterr().out
+
+
 def test_one_host_that_cannot_be_asked_does_not_hide_the_others(
     pki: Pki, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
