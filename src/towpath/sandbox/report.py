@@ -57,7 +57,7 @@ class Ledger:
         self._processes = -1
         self._numbers = 0
         self._told: dict[tuple[str, str, str], int] = {}
-        self._asked: set[tuple[str, str]] = set()
+        self._asked: set[tuple[str, str, str]] = set()
         self.rows: dict[Row, _Sum] = {}
         self.allowed = self.refused_flows = self.failed = 0
         self.overruns = 0
@@ -145,8 +145,9 @@ class Ledger:
         flow.address, flow.port = b"", 0
         flow.error = kind
         # Programs ask for A and AAAA at once: that is one attempt, not a repetition.
-        again = (flow.name, kind) in self._asked
-        self._asked.add((flow.name, kind))
+        attempt = (_program(flow), flow.name, kind)
+        again = attempt in self._asked
+        self._asked.add(attempt)
         self._tell_refusal(flow, f"{flow.name} (dns)", decision, counts=again)
         self._record(flow)
 
