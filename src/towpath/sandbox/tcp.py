@@ -84,8 +84,8 @@ class TcpIntake:
         decision = self._decide(address, port)
         self._ledger.opened(flow, decision, self._judge.names.of(address))
         if decision.verdict == "deny":
+            self._ledger.refused(flow, decision)  # first: once it is told, the program may be gone
             self._queue.verdict(packet_id, _REPEAT, ruleset.REFUSED)
-            self._ledger.refused(flow, decision)
             return
         version = _VERSIONS[len(address)]
         try:
@@ -93,9 +93,7 @@ class TcpIntake:
         except OSError as error:  # out of descriptors
             self._fail(packet_id, key, flow, error.errno or errno.EMFILE)
             return
-        if code == 0:
-            self._connected(packet_id, key, flow, server, decision)
-        elif code == errno.EINPROGRESS:
+        if code in (0, errno.EINPROGRESS):
             self._dialling[key] = packet_id
             self._loop.watch(
                 server.fileno(),
