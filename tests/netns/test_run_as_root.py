@@ -65,10 +65,24 @@ def test_a_nested_user_namespace_of_uid_0_does_not_make_them_writable(run: Runne
     assert run(command=python(attempt(expression, before))).out in ("EPERM\n", "EINVAL\n", "EBUSY\n", "ENODEV\n")
 
 
-def test_uid_0_cannot_be_mapped_anew(run: Runner) -> None:
-    """That would take a capability over files (user_namespaces(7)), and the run has none."""
-    before = "c('unshare', 0x10000000)"
-    assert run(command=python(attempt("write('/proc/self/uid_map', '0 0 1')", before))).out == "EPERM\n"
+def test_uid_0_mapped_into_a_nested_user_namespace_opens_no_setting(run: Runner) -> None:
+    """It may be mapped, so that runs nest; the covers it finds there are not its own to take off."""
+    source = f"""
+c('unshare', 0x10000000 | 0x20000)
+write('/proc/self/uid_map', '0 0 1')
+tell(lambda: c('mount', b'/proc/sys', b'/proc/sys', None, 32 | 4096, None))
+{_WRITABLE.removeprefix(TRY)}
+"""
+    refused, *writable = run(command=python(TRY + source)).out.split()
+    assert refused == "EPERM"
+    assert set(writable) <= _HARMLESS
+
+
+def test_uid_0_keeps_one_capability_that_owning_files_gives_anyway(run: Runner) -> None:
+    """CAP_SETFCAP (31): whoever owns a file of root's may as well make it set-user-ID."""
+    done = run(command=["grep", "-E", "^Cap", "/proc/self/status"])
+    found = {line.split()[0]: int(line.split()[1], 16) for line in done.out.splitlines()}
+    assert all(value in (0, 1 << 31) for value in found.values()), found
 
 
 @pytest.mark.parametrize(

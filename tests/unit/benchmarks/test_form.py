@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from benchmarks import NAMES
 from benchmarks.form import Measured, check, document
 from benchmarks.rounds import Absent, take_turns
