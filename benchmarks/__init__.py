@@ -12,4 +12,7 @@ NAMES = (
     "run_memory",
     "policy_lookup",
     "lab_start",
+    "trust",
+    "trust_handshakes",
+    "trust_batch",
 )

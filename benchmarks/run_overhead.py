@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -33,7 +32,8 @@ def run(seconds: float) -> Measured:
                     "firejail": lambda: [program("firejail"), "--quiet", "--noprofile", "--net=none"],
                     "bwrap": lambda: [program("bwrap", "bubblewrap"), "--dev-bind", "/", "/", "--unshare-net"],
                     "unshare": lambda: [program("unshare", "util-linux"), "-Urn"],
-                }
+                },
+                folder,
             ),
             rounds,
         )
@@ -42,19 +42,22 @@ def run(seconds: float) -> Measured:
     return measured
 
 
-def _above_bare(starts: Mapping[str, Callable[[], list[str]]]) -> dict[str, Party]:
-    """The parties, the bare command first: what it takes in a round is what the others are compared with."""
+def _above_bare(starts: Mapping[str, Callable[[], list[str]]], folder: str) -> dict[str, Party]:
+    """The parties, the bare command first: what it takes in a round is what the others are compared with.
+
+    `folder` is an empty one to be in: sandbox-runtime reads through the folder it is started in.
+    """
     bare = 0.0
     environment = npm_environment()
 
     def work_bare() -> Mapping[str, float]:
         nonlocal bare
-        bare = _milliseconds(["true"], environment)
+        bare = _milliseconds(["true"], environment, folder)
         return {_TIME: bare}
 
     def started_by(start: Callable[[], list[str]]) -> Party:
         def work() -> Mapping[str, float]:
-            taken = _milliseconds([*start(), "true"], environment)
+            taken = _milliseconds([*start(), "true"], environment, folder)
             return {_TIME: taken, _OVER: taken - bare}
 
         return work
@@ -62,10 +65,10 @@ def _above_bare(starts: Mapping[str, Callable[[], list[str]]]) -> dict[str, Part
     return {"bare": work_bare, **{name: started_by(start) for name, start in starts.items()}}
 
 
-def _milliseconds(command: list[str], environment: Mapping[str, str]) -> float:
+def _milliseconds(command: list[str], environment: Mapping[str, str], folder: str) -> float:
     begun = time.perf_counter()
     done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, cwd=os.sep
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, cwd=folder
     )
     taken = (time.perf_counter() - begun) * 1000
     if done.returncode:

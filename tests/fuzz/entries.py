@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
+from towpath.linux import mounts, netlink, nfqueue
 from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
 from towpath.policy.policy import Policy
 from towpath.policy.rule import parse_rule
-from towpath.wire import dns
+from towpath.sandbox import look
+from towpath.wire import dns, ip
 from towpath.wire.address import pack, unpack
 from towpath.wire.http_request import RequestReader, looks_like
 from towpath.wire.quic_initial import QuicFlow
@@ -149,6 +152,49 @@ def dns_names(data: bytes) -> None:
     assert len(wire) <= 255
 
 
+def ip_packet(data: bytes) -> None:
+    try:
+        packet = ip.parse(data)
+    except PeerViolation:
+        return
+    assert len(packet.source) == len(packet.destination) == (4 if packet.version == 4 else 16)
+    assert ip.text_of(packet.destination)
+
+
+def netlink_messages(data: bytes) -> None:
+    try:
+        found = netlink.messages(data)
+        for _kind, flags, _sequence, payload in found:
+            netlink.attrs(payload)
+            if len(payload) >= 4:
+                netlink.error_of(flags, payload)
+    except PeerViolation:
+        return
+
+
+def queue_packet(data: bytes) -> None:
+    packet = nfqueue.parse_packet(data)
+    if packet is not None:
+        assert 0 <= packet[0] < 1 << 32
+        assert len(packet[1]) <= len(data)
+
+
+def first_words(data: bytes) -> None:
+    """What a client says first, in whatever pieces, is understood alike or not yet."""
+    whole = look.read(data)
+    for end in range(0, len(data), max(1, len(data) // 8)):
+        part = look.read(data[:end])
+        if part is not None and whole is not None and not part.fault and not whole.fault:
+            assert (part.scheme, part.name) == (whole.scheme, whole.name)
+
+
+def proc_net_unix(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as table:
+        table.write(b"Num RefCount Protocol Flags Type St Inode Path\n" + data)
+        table.flush()
+        assert all(path.startswith("/") for path in mounts.listening_unix_sockets(table.name))
+
+
 ENTRIES: dict[str, Entry] = {
     entry.__name__: entry
     for entry in (
@@ -157,8 +203,13 @@ ENTRIES: dict[str, Entry] = {
         dns_names,
         dns_query,
         dns_screen,
+        first_words,
         http_request,
+        ip_packet,
+        netlink_messages,
         policy_explain,
+        proc_net_unix,
+        queue_packet,
         quic_frames,
         quic_flow,
         rule_text,
@@ -185,17 +236,27 @@ _REQUEST = (
     b"POST /a?b HTTP/1.1\r\nHost: good.test:80\r\nTransfer-Encoding: chunked\r\n\r\n5;a\r\nhello\r\n0\r\nX: y\r\n\r\n"
 )
 
+_RECORD = b"\x16\x03\x01" + len(_HANDSHAKE).to_bytes(2, "big") + _HANDSHAKE
+_IP4_UDP = bytes.fromhex("4500001d00000000401100000a0000010a000002123400350009000078")
+_IP6_PING = bytes.fromhex("6000000000083a40") + bytes(32) + bytes.fromhex("8000000000010001")
+_QUEUED = netlink.message(0x300, 0, 0, bytes(4) + netlink.attr(1, b"\0\0\0\x2a\x08\0\3") + netlink.attr(10, _IP4_UDP))
+
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "addresses": (b"192.0.2.1", b"2001:db8::1", b"::ffff:127.0.0.1", b"64:ff9b::7f00:1"),
     "dns_answer": (_ANSWER, _QUERY),
     "dns_names": (b"www.good.test", b"a\\046b.test"),
     "dns_query": (_QUERY, dns.query("_443._https.good.test", "HTTPS", 1, edns=False)),
     "dns_screen": (_ANSWER,),
+    "first_words": (_REQUEST, _RECORD, b"SSH-2.0-x\r\n"),
+    "ip_packet": (_IP4_UDP, _IP6_PING),
+    "netlink_messages": (netlink.message(2, 0, 7, bytes(20)), netlink.message(3, 0, 1, netlink.attr(4, b"abc"))),
+    "proc_net_unix": (b"0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/x y.sock\n",),
+    "queue_packet": (_QUEUED,),
     "http_request": (_REQUEST, b"GET / HTTP/1.0\r\nHost: [2001:db8::1]\r\n\r\n", b"\r\n", b"PRI * HTTP/2.0\r\n\r\n"),
     "policy_explain": (b"good.test:443", b"tls://x.ads.test", b"[2001:db8::1]:22", b"icmp://10.0.0.1"),
     "quic_flow": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
     "quic_frames": (crypto(hello()), crypto(hello("evil.test")), b"\2\0\0\0\0", b"\x1c\0\0\0", crypto(b"x", 9)),
     "rule_text": (b"tls://*.good.test:8443", b"[2001:db8::/32]:22", b"10.0.0.0/8", b"*", b"https://x/"),
     "tls_handshake": (_HANDSHAKE,),
-    "tls_stream": (b"\x16\x03\x01" + len(_HANDSHAKE).to_bytes(2, "big") + _HANDSHAKE, b"\x15\x03\x01\0\x02\x02\x28"),
+    "tls_stream": (_RECORD, b"\x15\x03\x01\0\x02\x02\x28"),
 }

@@ -20,6 +20,7 @@ PKI = Pki()
 GOOD = PKI.good()
 LEAF, ISSUER = load(GOOD.certificate), load(PKI.intermediate.certificate)
 ANCHORS = Anchors.of(PKI.root.certificate)
+PUBLIC = Anchors.of(PKI.root.certificate, public=True)
 SEEDS = {
     "certificate": LEAF.der,
     "constrained": load(PKI.broken("outside-name-constraints").identity.above[0]).der,
@@ -31,7 +32,9 @@ SEEDS = {
 
 def fuzz_certificate(data: bytes) -> None:
     """Reads and judges octets as a certificate."""
-    result = evaluate([data, ISSUER], "www.example.com", Policy.web, PKI.at, ANCHORS)
+    evidence = Evidence(staple=SEEDS["staple"], crls=(SEEDS["crl"],), logs=LogList({}))
+    result = evaluate([data, ISSUER], "www.example.com", Policy.web, PKI.at, PUBLIC, evidence=evidence)
+    evaluate([data, ISSUER], "www.example.com", Policy.apple, PKI.at, PUBLIC, evidence=evidence)
     assert not result.accepted or load(data) == LEAF
 
 

@@ -57,6 +57,7 @@ class Ledger:
         self._processes = -1
         self._numbers = 0
         self._told: dict[tuple[str, str, str], int] = {}
+        self._asked: set[tuple[str, str]] = set()
         self.rows: dict[Row, _Sum] = {}
         self.allowed = self.refused_flows = self.failed = 0
         self.overruns = 0
@@ -92,11 +93,12 @@ class Ledger:
         """Says it once, however often it happens."""
         self._fold(("", "", text), text)
 
-    def _fold(self, key: tuple[str, str, str], text: str) -> None:
-        times = self._told.get(key, 0)
-        self._told[key] = times + 1
-        if not times:
+    def _fold(self, key: tuple[str, str, str], text: str, *, counts: bool = True) -> None:
+        if key not in self._told:
+            self._told[key] = 0
             self.say("warning", text)
+        elif counts:
+            self._told[key] += 1
 
     def _find_owner(self, flow: Flow) -> None:
         if flow.owner is None and flow.direction == "out":
@@ -142,14 +144,17 @@ class Ledger:
         flow.transport = "dns"
         flow.address, flow.port = b"", 0
         flow.error = kind
-        self._tell_refusal(flow, f"{flow.name} (dns)", decision)
+        # Programs ask for A and AAAA at once: that is one attempt, not a repetition.
+        again = (flow.name, kind) in self._asked
+        self._asked.add((flow.name, kind))
+        self._tell_refusal(flow, f"{flow.name} (dns)", decision, counts=again)
         self._record(flow)
 
-    def _tell_refusal(self, flow: Flow, what: str, decision: Decision) -> None:
+    def _tell_refusal(self, flow: Flow, what: str, decision: Decision, *, counts: bool = True) -> None:
         text = f"refused {_who(flow)} -> {what}: {decision.reason}"
         if decision.hint:
             text += f"; to allow it: {decision.hint}"
-        self._fold((_program(flow), what, decision.reason), text)
+        self._fold((_program(flow), what, decision.reason), text, counts=counts)
 
     def answer_dropped(self, name: str, addresses: tuple[str, ...]) -> None:
         """An answer led a public name into a private or local network."""
@@ -204,10 +209,10 @@ class Ledger:
 
     def finish(self) -> None:
         """Writes what was held back: how often a line would have been repeated, and the sums."""
-        for (program, what, reason), times in self._told.items():
-            if times > 1:
+        for (program, what, reason), repeated in self._told.items():
+            if repeated:
                 subject = f"{program} -> {what}: " if what else ""
-                self.say("warning", f"{times - 1} more of: {subject}{reason}")
+                self.say("warning", f"{repeated} more of: {subject}{reason}")
         if self.overruns:
             self.say("warning", f"the packet queue overran {self.overruns} times: flows were delayed, none passed")
         self._write(

@@ -66,6 +66,25 @@ def _check(options: RunOptions) -> None:
             raise ConfigInvalid("--allow-unix", f"{path} does not exist", "start its server before the run")
 
 
+def _open_streams() -> None:
+    """Gives closed standard streams /dev/null: the next descriptors that are opened would take their numbers."""
+    while True:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor > 2:
+            os.close(descriptor)
+            break
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
+
+
 def make_plan(options: RunOptions) -> ScopePlan:
     """The whole sandbox as a value. Raises `CommandUnusable` and `ConfigInvalid`."""
     environment = {**os.environ, **options.environment}
@@ -77,7 +96,7 @@ def make_plan(options: RunOptions) -> ScopePlan:
         argv=options.argv,
         environment=environment,
         executable=executable,
-        folder=os.getcwd(),
+        folder=_folder(),
         address4=OWN4,
         address6=own6,
         relay_port=_RELAY_PORT,
@@ -98,6 +117,7 @@ def run(options: RunOptions) -> int:
 
     Raises `TowpathError` for whatever kept the command from being started.
     """
+    _open_streams()
     plan = make_plan(options)
     scope = system.LinuxScope(plan)
     try:

@@ -107,7 +107,8 @@ class Authority(Identity):
         return Authority(made, key, self._chain(), self.at)
 
     def _chain(self) -> tuple[x509.Certificate, ...]:
-        return () if self.certificate.issuer == self.certificate.subject else (self.certificate, *self.above)
+        is_root = not self.above and self.certificate.issuer == self.certificate.subject
+        return () if is_root else (self.certificate, *self.above)
 
     def crl(
         self,

@@ -8,7 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["APPLE_ANY_ROOT", "PUBLIC", "Limit", "days", "limit_at", "refused_when_reissued"]
+__all__ = [
+    "AFTER_JULY_2019",
+    "APPLE_ANY_ROOT",
+    "PUBLIC",
+    "SHORT_LIVED",
+    "Limit",
+    "days",
+    "limit_at",
+    "refused_when_reissued",
+]
 
 DAY = 86_400
 
@@ -22,8 +31,11 @@ class Limit:
     source: str
 
 
+AFTER_JULY_2019 = datetime(2019, 7, 1, tzinfo=UTC) + timedelta(seconds=1)
+"""Apple's first limit is for certificates issued *after* 1 July 2019, so the first second of that day is not meant."""
+
 PUBLIC = (
-    Limit(datetime(2019, 7, 1, tzinfo=UTC), 825, "Apple 103769"),
+    Limit(AFTER_JULY_2019, 825, "Apple 103769"),
     Limit(datetime(2020, 9, 1, tzinfo=UTC), 398, "Apple 102028, BR 6.3.2"),
     Limit(datetime(2026, 3, 15, tzinfo=UTC), 200, "BR 6.3.2 (ballot SC-081v3)"),
     Limit(datetime(2027, 3, 15, tzinfo=UTC), 100, "BR 6.3.2 (ballot SC-081v3)"),
@@ -31,8 +43,14 @@ PUBLIC = (
 )
 """For anchors that come with the system."""
 
-APPLE_ANY_ROOT = (Limit(datetime(2019, 7, 1, tzinfo=UTC) + timedelta(seconds=1), 825, "Apple 103769"),)
-"""For every anchor: ``notBefore`` *after* 1 July 2019, so the first second of that day is not yet meant."""
+APPLE_ANY_ROOT = (Limit(AFTER_JULY_2019, 825, "Apple 103769"),)
+"""For every anchor."""
+
+SHORT_LIVED = (
+    Limit(datetime(2023, 7, 15, tzinfo=UTC), 10, "BR 1.6.1"),
+    Limit(datetime(2026, 3, 15, tzinfo=UTC), 7, "BR 1.6.1"),
+)
+"""Certificates that need no revocation pointer."""
 
 
 def days(seconds: int) -> int:

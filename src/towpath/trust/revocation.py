@@ -190,13 +190,22 @@ class RevocationList:
         fault = self._form_fault() or self._signature_fault(issuer)
         if fault:
             return Standing(Status.UNUSABLE, fault)
-        entry = self.raw.get_revoked_certificate_by_serial_number(certificate.serial)
+        try:
+            entry = self._entry(certificate.serial)
+        except _PARSE_FAULTS as error:
+            return Standing(Status.UNUSABLE, f"its entries cannot be read: {error}")
         if entry is not None:
             return Standing(Status.REVOKED, f"revoked at {entry.revocation_date_utc:%Y-%m-%d %H:%M:%S} UTC")
         late = _timeliness(at, self.this_update, self.next_update)
         if late:
             return Standing(Status.UNUSABLE, late)
         return Standing(Status.GOOD, f"not on the list of {self.this_update:%Y-%m-%d %H:%M} UTC", self.next_update)
+
+    def _entry(self, serial: int) -> x509.RevokedCertificate | None:
+        if serial >= 0:
+            return self.raw.get_revoked_certificate_by_serial_number(serial)
+        # The look-up takes no negative number, and there are certificates with one.
+        return next((entry for entry in self.raw if entry.serial_number == serial), None)
 
     def _in_scope(self, certificate: Certificate) -> bool:
         point = self._point()

@@ -95,6 +95,7 @@ ONLY_TWO = PolicyInputs(frozenset({TWO}), explicit=True)
         ([Step((ONE,), maps=((ONE, TWO),)), Step((TWO,))], ONLY_TWO, False),
         ([Step((ANY_POLICY,), maps=((ONE, TWO),)), Step((TWO,))], ONLY_ONE, True),
         ([Step((ONE,), maps=((ONE, TWO),)), Step((TWO,))], replace(ONLY_ONE, inhibit_mapping=True), False),
+        ([Step((ONE,), maps=((ONE, TWO),)), Step((ONE,))], replace(ONLY_ONE, inhibit_mapping=True), False),
         ([Step((ONE,), inhibit_mapping=0), Step((ONE,), maps=((ONE, TWO),)), Step((TWO,))], ONLY_ONE, False),
         ([Step((ONE,), inhibit_mapping=1), Step((ONE,), maps=((ONE, TWO),)), Step((TWO,))], ONLY_ONE, True),
         ([Step((ONE,), maps=((ANY_POLICY, TWO),)), Step((TWO,))], PolicyInputs(), False),

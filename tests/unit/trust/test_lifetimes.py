@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
 
 from towpath.testing.pki import Pki, Recipe
 from towpath.trust import Anchors, Policy, Verdict, evaluate, lifetimes
@@ -24,7 +25,7 @@ def verdict(issued: datetime, lasts: timedelta, *, public: bool, policy: Policy 
 @pytest.mark.parametrize(
     ("issued", "days"),
     [
-        (datetime(2019, 7, 1, tzinfo=UTC), 825),
+        (datetime(2019, 7, 1, 0, 0, 1, tzinfo=UTC), 825),
         (datetime(2020, 8, 31, 23, 59, 59, tzinfo=UTC), 825),
         (datetime(2020, 9, 1, tzinfo=UTC), 398),
         (datetime(2026, 3, 14, 23, 59, 59, tzinfo=UTC), 398),
@@ -55,7 +56,7 @@ def test_the_web_profile_has_no_limit_for_private_authorities() -> None:
 
 
 def test_certificates_from_before_any_limit_are_left_alone() -> None:
-    issued = datetime(2019, 6, 30, 23, 59, 59, tzinfo=UTC)
+    issued = datetime(2019, 7, 1, tzinfo=UTC)
     assert verdict(issued, 3000 * DAY, public=True) is Verdict.NOT_APPLICABLE
     assert verdict(issued, 3000 * DAY, public=False) is Verdict.NOT_APPLICABLE
 
@@ -71,3 +72,29 @@ def test_a_renewal_of_the_same_lifetime_is_refused_from_the_next_step_that_is_sh
     assert limit is not None
     assert limit.since == datetime(2029, 3, 15, tzinfo=UTC)
     assert lifetimes.refused_when_reissued(lifetimes.PUBLIC, 47 * 86_400, now) is None
+
+
+POINT = x509.CRLDistributionPoints(
+    [x509.DistributionPoint([x509.UniformResourceIdentifier("http://crl.test/1")], None, None, None)]
+)
+
+
+@pytest.mark.parametrize(
+    ("issued", "days", "pointer", "public", "expected"),
+    [
+        (datetime(2026, 3, 14, 23, 59, 59, tzinfo=UTC), 10, False, True, Verdict.PASS),
+        (datetime(2026, 3, 14, 23, 59, 59, tzinfo=UTC), 11, False, True, Verdict.FAIL),
+        (datetime(2026, 3, 15, tzinfo=UTC), 7, False, True, Verdict.PASS),
+        (datetime(2026, 3, 15, tzinfo=UTC), 8, False, True, Verdict.FAIL),
+        (datetime(2026, 3, 15, tzinfo=UTC), 90, True, True, Verdict.PASS),
+        (datetime(2026, 3, 15, tzinfo=UTC), 90, False, False, Verdict.NOT_APPLICABLE),
+    ],
+)
+def test_only_short_lived_certificates_need_no_revocation_pointer(
+    issued: datetime, days: int, pointer: bool, public: bool, expected: Verdict
+) -> None:
+    pki = Pki(issued)
+    extra = ((POINT, False),) if pointer else ()
+    leaf = pki.intermediate.issue(Recipe(names=(HOST,), starts=timedelta(0), lasts=days * DAY, extra=extra))
+    anchors = Anchors.of(pki.root.certificate, public=public)
+    assert evaluate(leaf.chain, HOST, Policy.web, issued, anchors)["web.revocation-pointer"].verdict is expected

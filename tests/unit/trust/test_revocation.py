@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from towpath.errors import PeerViolation
 from towpath.testing.pki import Identity, Pki, Recipe
+from towpath.testing.pki_broken import patched
 from towpath.trust import Anchors, Evidence, Policy, RevocationSet, TrustResult, Verdict, evaluate, load
 from towpath.trust.lists import fetch_lists
 
@@ -117,15 +118,36 @@ def test_a_list_that_is_overdue_is_unusable_and_a_timely_one_beside_it_is_enough
     assert both.accepted
 
 
+def test_a_revocation_counts_whatever_another_list_of_the_same_issuer_says(pki: Pki, leaf: Identity) -> None:
+    says_no, says_yes = pki.intermediate.crl(leaf.certificate.serial_number), pki.intermediate.crl()
+    for crls in ((says_no, says_yes), (says_yes, says_no)):
+        assert "revoked at" in judge(pki, leaf, Evidence(crls=crls))["x509.revocation-lists"].observed
+
+
 def test_a_list_that_cannot_be_read_is_a_failure_and_not_silence(pki: Pki, leaf: Identity) -> None:
     finding = judge(pki, leaf, Evidence(crls=(b"rubbish",)))["x509.revocation-lists"]
     assert finding.verdict is Verdict.FAIL
 
 
-def test_an_authority_without_crl_sign_may_not_sign_lists(pki: Pki) -> None:
-    odd = pki.root.intermediate(replace(pki.authority_recipe("no lists"), without=frozenset({x509.KeyUsage})))
-    leaf = odd.issue(Recipe(names=(HOST,)))
-    assert judge(pki, leaf, Evidence(crls=(odd.crl(),))).accepted, "no key usage, no restriction"
+def test_an_authority_whose_key_usage_lacks_crl_sign_may_not_sign_lists(pki: Pki) -> None:
+    recipe = pki.authority_recipe("no lists")
+    for changed, said in (
+        (replace(recipe, signs=False), "lacks cRLSign"),
+        (replace(recipe, without=frozenset({x509.KeyUsage})), ""),
+    ):
+        authority = pki.root.intermediate(changed)
+        leaf = authority.issue(Recipe(names=(HOST,)))
+        finding = judge(pki, leaf, Evidence(crls=(authority.crl(),)))["x509.revocation-lists"]
+        assert (finding.verdict is Verdict.FAIL) is bool(said)
+        assert said in finding.observed
+
+
+def test_a_negative_serial_number_is_looked_up_like_any_other(pki: Pki) -> None:
+    made = pki.intermediate.issue(Recipe(names=(HOST,), serial=1))
+    serial_one, serial_minus_one = bytes.fromhex("a003020102020101"), bytes.fromhex("a0030201020201ff")
+    leaf = replace(made, certificate=patched(made.certificate, pki.intermediate, serial_one, serial_minus_one))
+    assert load(leaf.certificate).serial == -1
+    assert judge(pki, leaf, Evidence(crls=(pki.intermediate.crl(1),)))["x509.revocation-lists"].verdict is Verdict.PASS
 
 
 SHARD, OTHER_SHARD = "http://crl.example.com/1", "http://crl.example.com/2"

@@ -16,6 +16,7 @@ TESTED_ELSEWHERE = {
     "apple.transparency": "test_transparency",
     "policy.pins": "test_pins",
     "web.wildcards": "test_names",
+    "web.revocation-pointer": "test_lifetimes",
 }
 
 

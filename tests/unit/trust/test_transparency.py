@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.unit.trust.ct_logs import OwnLog, delivered, log_list, logged, stapled
@@ -79,6 +79,33 @@ def test_timestamps_from_the_future_and_of_unknown_logs_do_not_count(pki: Pki) -
     assert "future" in judge(pki, future).observed
     unknown = logged(pki.intermediate, Recipe(names=(HOST,)), [LOGS["a1"], UNLISTED])
     assert "not listed" in judge(pki, unknown).observed
+
+
+def test_logs_that_were_approved_when_they_signed_count_beside_one_that_is_approved_now(pki: Pki) -> None:
+    retired = (pki.at - 5 * DAY).isoformat()
+    then = {name: OwnLog(name, name, state="retired", since=retired) for name in ("x", "y")}
+    logs = LogList.parse(log_list(*then.values(), *LOGS.values()))
+    anchors = Anchors.of(pki.root.certificate, public=True)
+    for names, verdict in ((["x", "y"], Verdict.FAIL), (["x", "a1"], Verdict.PASS)):
+        recipe = Recipe(names=(HOST,), starts=-11 * DAY)
+        leaf = logged(pki.intermediate, recipe, [{**LOGS, **then}[name] for name in names], after=-10 * DAY)
+        result = evaluate(leaf.chain, HOST, Policy.apple, pki.at, anchors, evidence=Evidence(logs=logs))
+        finding = result["apple.transparency"]
+        assert finding.verdict is verdict
+        assert (verdict is Verdict.PASS) or "approved now" in finding.observed
+
+
+@pytest.mark.parametrize(("months", "needed"), [(13, 2), (16, 3), (28, 4), (40, 5)])
+def test_certificates_from_before_april_2021_need_more_the_longer_they_live(months: int, needed: int) -> None:
+    pki = Pki(datetime(2021, 4, 1, tzinfo=UTC))
+    logs = [OwnLog(f"log {number}", f"operator {number}") for number in range(5)]
+    anchors = Anchors.of(pki.root.certificate, public=True)
+    evidence = Evidence(logs=LogList.parse(log_list(*logs)))
+    recipe = Recipe(names=(HOST,), lasts=months * 30.5 * DAY)
+    for count, verdict in ((needed - 1, Verdict.FAIL), (needed, Verdict.PASS)):
+        leaf = logged(pki.intermediate, recipe, logs[:count])
+        result = evaluate(leaf.chain, HOST, Policy.apple, pki.at, anchors, evidence=evidence)
+        assert result["apple.transparency"].verdict is verdict
 
 
 def test_two_timestamps_in_the_tls_extension_are_enough(pki: Pki) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from cryptography import x509
 
 from towpath.trust import lifetimes
@@ -13,7 +11,6 @@ from towpath.trust.rules.identity import usage_names
 from towpath.trust.rules.table import Answer, Context, Fault, Passed, Skipped, Table
 
 TABLE = Table()
-_FROM_2019 = datetime(2019, 7, 1, tzinfo=UTC)
 
 
 @TABLE.rule(
@@ -45,7 +42,7 @@ def alternative_names(context: Context) -> Answer:
 def usage(context: Context) -> Answer:
     if context.policy.purpose is not Purpose.SERVER:
         return Skipped("the leaf is a client's")
-    if context.leaf.not_before <= _FROM_2019:
+    if context.leaf.not_before < lifetimes.AFTER_JULY_2019:
         return Skipped("issued before July 2019")
     usages = context.leaf.extended_usages
     if usages is None:

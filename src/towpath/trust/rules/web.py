@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID
 
+from towpath.trust import lifetimes
 from towpath.trust.certificate import Certificate
 from towpath.trust.policy import Family, Purpose
 from towpath.trust.reference import wildcard_base
@@ -177,3 +179,26 @@ def _authority_key_id_fault(anchor: Certificate) -> str:
     if identifier.key_identifier != anchor.subject_key_id:
         return "its authority key identifier is not its subject key identifier"
     return ""
+
+
+@TABLE.rule(
+    "web.revocation-pointer",
+    "a public certificate says where its revocation is published",
+    level=Level.POLICY,
+    families=_WEB,
+    source="BR 7.1.2.7.7, 7.1.2.11.2; ballot SC-063",
+    required="a CRL distribution point or an OCSP responder, unless the certificate is short-lived",
+    hint="the authority must issue the certificate with a CRL distribution point, or for a few days only",
+)
+def revocation_pointer(context: Context) -> Answer:
+    leaf = context.leaf
+    if not context.public or context.policy.purpose is not Purpose.SERVER:
+        return Skipped("only for servers with a public authority")
+    short = lifetimes.limit_at(lifetimes.SHORT_LIVED, leaf.not_before)
+    if short is not None and lifetimes.days(leaf.lifetime) <= short.days:
+        return Passed(f"short-lived: {lifetimes.days(leaf.lifetime)} of {short.days} days", 0)
+    access = leaf.value(x509.AuthorityInformationAccess)
+    responders = [entry for entry in access or () if entry.access_method == AuthorityInformationAccessOID.OCSP]
+    if leaf.value(x509.CRLDistributionPoints) is None and not responders:
+        return [Fault(0, "neither a CRL distribution point nor an OCSP responder")]
+    return []

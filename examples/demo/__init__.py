@@ -1,0 +1,1 @@
+"""The main job in a little internet of its own: `make demo`."""
