@@ -34,6 +34,7 @@ verbs:
   towpath trust FILE.pem...                 judge files: the first holds the leaf
   towpath trust diagnose URL                which transport security exception a server needs, and its cure
   towpath trust batch FILE                  one host or file a line, many at once, as JSON lines
+  towpath trust rules                       list the rules of a policy, each with its source
   towpath trust lab DIR                     write a root, a good server and every broken one
 
 exit codes: 0 accepted, 1 refused, 2 could not ask
@@ -227,6 +228,10 @@ def _call(options: argparse.Namespace) -> int:
             from towpath.cli import trust_diagnose
 
             return trust_diagnose.run(_one(verb, rest), question(options), as_json=options.json)
+        if verb == "rules" and not rest:
+            from towpath.cli.trust_show import rules
+
+            return rules(Policy.named(options.policy), as_json=options.json)
         if verb == "lab":
             from towpath.cli.trust_lab import run as lab
             from towpath.testing.pki import Pki

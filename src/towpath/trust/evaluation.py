@@ -58,7 +58,7 @@ def evaluate(
     pool, ignored = _pool(chain[1:])
     wanted = Reference.parse(reference) if reference is not None else None
     fetcher = IssuerFetcher(evidence.fetch) if evidence.fetch is not None else None
-    return _judge(leaf, pool, ignored, wanted, policy or Policy.basic, at, anchors, evidence, fetcher)
+    return _judge(leaf, pool, ignored, wanted, policy or Policy.basic, at, anchors, evidence, fetcher, {})
 
 
 def _pool(others: Sequence[bytes | x509.Certificate | Certificate]) -> tuple[list[Certificate], tuple[str, ...]]:
@@ -82,9 +82,10 @@ def _judge(
     anchors: Anchors,
     evidence: Evidence,
     fetcher: IssuerFetcher | None,
+    links: dict[tuple[bytes, bytes], str],
 ) -> TrustResult:
     at = at.replace(microsecond=0)
-    finder = PathFinder(anchors, pool, at, policy.max_intermediates, fetcher)
+    finder = PathFinder(anchors, pool, at, policy.max_intermediates, fetcher, links=links)
     rules = rules_for(policy.families)
     best: tuple[tuple[int, ...], CandidatePath, list[Finding], bool] | None = None
     tried = 0
@@ -116,7 +117,7 @@ def _judge(
         public_anchor=public,
         ignored=ignored,
         _boundaries=lambda: () if finder.budget.spent else _boundaries(at, candidate.certificates, pool, evidence),
-        _again=lambda moment: _judge(leaf, pool, ignored, reference, policy, moment, anchors, evidence, fetcher),
+        _again=lambda moment: _judge(leaf, pool, ignored, reference, policy, moment, anchors, evidence, fetcher, links),
     )
 
 

@@ -63,8 +63,9 @@ class PathFinder:
     max_intermediates: int
     missing: MissingIssuer | None = None
     budget: Budget = field(default_factory=Budget)
+    links: dict[tuple[bytes, bytes], str] = field(default_factory=dict)
+    """Which key made which signature, as far as it is known: fingerprint and key hash to the fault, empty for none."""
     _by_subject: dict[NameKey, list[Certificate]] = field(default_factory=lambda: defaultdict(list))
-    _links: dict[tuple[bytes, bytes], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for certificate in self.pool:
@@ -136,12 +137,12 @@ class PathFinder:
 
     def _link(self, child: Certificate, issuer: Certificate) -> str | None:
         key = child.fingerprint, issuer.spki_hash
-        known = self._links.get(key)
+        known = self.links.get(key)
         if known is None:
             if not self.budget.take("signatures"):
                 return None
             check = self.anchors.issued_fault if issuer in self.anchors else issued_fault
-            known = self._links[key] = check(child, issuer)
+            known = self.links[key] = check(child, issuer)
         return known
 
 

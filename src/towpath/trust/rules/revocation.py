@@ -27,7 +27,7 @@ _REPLACE = "the server must use a new certificate with a new key; this one was w
 def revoked_here(context: Context) -> Answer:
     revoked = context.evidence.revoked
     if revoked is None:
-        return Unchecked("no local set was given")
+        return Skipped("this host has no revocation set")
     return [
         Fault(index, f"{found.label!r} is revoked on this host")
         for index, found in enumerate(context.path)
@@ -105,9 +105,11 @@ def revocation_lists(context: Context) -> Answer:
         if worst is not None and worst.status is not Status.GOOD:
             hint = _REPLACE if worst.status is Status.REVOKED else f"fetch a usable list of {issuer.label!r}"
             faults.append(Fault(index, f"{certificate.label!r}: list of {issuer.label!r}: {worst.detail}", hint=hint))
-    if not faults and not seen:
+    if faults:
+        return faults
+    if not seen:
         return Unchecked("none of the lists is from an issuer on the path")
-    return faults
+    return Passed(f"lists for {seen} of {len(context.path) - 1} certificates below the anchor")
 
 
 def _worst(found: list[Standing]) -> Standing | None:
