@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from towpath.sandbox.names import LEAST_LIFETIME, MOST_ADDRESSES, NameEvidence
+from towpath.sandbox.names import LEAST_LIFETIME, MOST_ADDRESSES, MOST_NAMES, NameEvidence
 
 _ADDRESS = bytes([198, 51, 100, 1])
 
@@ -67,3 +67,11 @@ def test_a_program_that_resolves_without_end_pushes_out_the_oldest_evidence_and_
     assert names.of(_ADDRESS, now=1.0) == ("held.test",)
     assert names.of(others[0][0], now=1.0) == ()
     assert names.of(others[-1][0], now=1.0) == ("many.test",)
+
+
+def test_a_zone_that_answers_every_name_with_one_address_keeps_the_latest_names_only() -> None:
+    names = NameEvidence()
+    for number in range(MOST_NAMES + 10):
+        names.learn(f"n{number}.test", [(_ADDRESS, 60)], now=0)
+    assert len(names.of(_ADDRESS, now=1)) == MOST_NAMES
+    assert names.of(_ADDRESS, now=1)[0] == f"n{MOST_NAMES + 9}.test"
