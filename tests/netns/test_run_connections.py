@@ -77,8 +77,8 @@ print(n)
 def test_a_reset_outside_is_a_reset_inside(run: Runner, world: Lab) -> None:
     source = f"""
 import socket
-s = socket.create_connection(({world["web"].address4!r}, 8080))
 try:
+    s = socket.create_connection(({world["web"].address4!r}, 8080))
     s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"); print(len(s.recv(100)))
 except ConnectionResetError: print("reset")
 """

@@ -10,8 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from towpath.kernel.hosts import Hosts
     from towpath.linux import addresses, mounts, owners, pipes, signals, sockets
     from towpath.linux.scope import CommandStopped, LinuxScope, ProcessFolder, SocketsMade
+
+    hosts: Hosts
+    """Makes little internets of hosts, and enters them."""
 
 __all__ = [
     "CommandStopped",
@@ -19,6 +23,7 @@ __all__ = [
     "ProcessFolder",
     "SocketsMade",
     "addresses",
+    "hosts",
     "mounts",
     "owners",
     "pipes",
@@ -30,7 +35,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name[0].isupper():
+    found: Any
+    if name == "hosts":
+        found = importlib.import_module("towpath.linux.hosts").LinuxHosts()
+    elif name[0].isupper():
         found = getattr(importlib.import_module("towpath.linux.scope"), name)
     else:
         found = importlib.import_module(f"towpath.linux.{name}")

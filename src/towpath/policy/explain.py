@@ -104,6 +104,10 @@ def explain(policy: Policy, destination: str) -> Explanation:
     if name is not None:
         decision = policy.decide_name(name)
         if decision.verdict == "deny":
+            if decision.hint:
+                # The question is refused without a port; who asks about a port wants no more than that.
+                plain = asked.schemes is None or BY_PORT.get((transport, port or 0), "tcp") == scheme
+                decision = decision._replace(hint=f"--allow {f'{name}:{port}' if plain and port else shown}")
             return Explanation(shown, tuple(assumed), decision, _question_steps(policy, name, decision))
         assumed.append("its address is one that DNS gave to it, and that no rule names")
     flow = Flow.of(transport, host.text if name is None else "its address", port or 0, () if name is None else (name,))

@@ -20,6 +20,8 @@ __all__ = ["LEVELS", "Ledger", "Row"]
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "icmp": socket.IPPROTO_ICMP}
 _MOST_ROWS = 10000
+_MOST_LINES = 1000
+"""Different refusals that are told one by one. A program that is refused without end is only counted from there on."""
 
 
 class Row(NamedTuple):
@@ -57,7 +59,8 @@ class Ledger:
         self._processes = -1
         self._numbers = 0
         self._told: dict[tuple[str, str, str], int] = {}
-        self._asked: set[tuple[str, str]] = set()
+        self._untold = 0
+        self._asked: set[tuple[str, str, str]] = set()
         self.rows: dict[Row, _Sum] = {}
         self.allowed = self.refused_flows = self.failed = 0
         self.overruns = 0
@@ -95,6 +98,9 @@ class Ledger:
 
     def _fold(self, key: tuple[str, str, str], text: str, *, counts: bool = True) -> None:
         if key not in self._told:
+            if len(self._told) >= _MOST_LINES:
+                self._untold += 1
+                return
             self._told[key] = 0
             self.say("warning", text)
         elif counts:
@@ -145,8 +151,10 @@ class Ledger:
         flow.address, flow.port = b"", 0
         flow.error = kind
         # Programs ask for A and AAAA at once: that is one attempt, not a repetition.
-        again = (flow.name, kind) in self._asked
-        self._asked.add((flow.name, kind))
+        attempt = (_program(flow), flow.name, kind)
+        again = attempt in self._asked
+        if len(self._asked) < 2 * _MOST_LINES:
+            self._asked.add(attempt)
         self._tell_refusal(flow, f"{flow.name} (dns)", decision, counts=again)
         self._record(flow)
 
@@ -213,6 +221,8 @@ class Ledger:
             if repeated:
                 subject = f"{program} -> {what}: " if what else ""
                 self.say("warning", f"{repeated} more of: {subject}{reason}")
+        if self._untold:
+            self.say("warning", f"{self._untold} more refusals, each of another kind; --report-file has them all")
         if self.overruns:
             self.say("warning", f"the packet queue overran {self.overruns} times: flows were delayed, none passed")
         self._write(

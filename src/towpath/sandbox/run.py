@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from towpath.errors import ConfigInvalid, HostFault
 from towpath.kernel import system
-from towpath.kernel.scope import CommandExit, ScopePlan
+from towpath.kernel.scope import QUEUE_NUMBER, CommandExit, ScopePlan
 from towpath.sandbox import ruleset
 from towpath.sandbox.command import find, unusable
 from towpath.sandbox.options import RunOptions
@@ -28,7 +28,6 @@ OWN6 = "2001:db8:746f:7770::1"
 """The run's own addresses, from the ranges for documentation: no other host has them."""
 NAME_SERVER = "192.0.2.2"
 _RELAY_PORT = 9
-_QUEUE = 0
 _COPIED_SETTINGS = ("net/ipv4/tcp_syn_retries", "net/ipv4/ip_local_port_range", "net/ipv4/tcp_keepalive_time")
 
 
@@ -101,7 +100,7 @@ def make_plan(options: RunOptions) -> ScopePlan:
         address6=own6,
         relay_port=_RELAY_PORT,
         local_ports=options.allow_local,
-        table=ruleset.lines(own, _RELAY_PORT, _QUEUE, options.allow_local),
+        table=ruleset.lines(own, _RELAY_PORT, QUEUE_NUMBER, options.allow_local),
         settings=_settings(),
         resolver_file=_resolver_file(),
         masked_sockets=system.mounts.listening_unix_sockets(),

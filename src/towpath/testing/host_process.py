@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -25,6 +26,7 @@ _BACKLOG = 1024
 _QUIET_ROUNDS = 4
 _COMMAND_PATIENCE = 20.0
 _COMMAND_POLL = 0.005
+_FIRST_WORDS = 0.1
 
 
 class HostProcess:
@@ -114,6 +116,9 @@ class HostProcess:
             if stream.trouble.kind == "silent":
                 await asyncio.get_running_loop().create_future()
             if stream.trouble.kind == "reset":
+                # Not at once: it could overtake the client's own connect(). Who waits for a greeting gets it soon.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(Stream.receive(stream), _FIRST_WORDS)
                 stream.reset()
                 return
             if isinstance(stream, TlsStream):
