@@ -54,7 +54,7 @@ PARSE_FAULTS = (
     x509.UnsupportedGeneralNameType,
     UserWarning,
 )
-"""What `cryptography` raises for octets that it cannot or will not read; its warnings are here for where warnings are errors."""
+"""What `cryptography` raises for octets that it will not read; its warnings count where warnings are errors."""
 
 
 def name_key(name: x509.Name) -> NameKey:
