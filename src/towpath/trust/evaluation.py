@@ -12,7 +12,7 @@ from towpath.trust.aia import IssuerFetcher
 from towpath.trust.anchors import Anchors
 from towpath.trust.certificate import Certificate, load
 from towpath.trust.crl import RevocationList
-from towpath.trust.evidence import Evidence
+from towpath.trust.evidence import NOTHING, Evidence
 from towpath.trust.path import CandidatePath, PathFinder
 from towpath.trust.policy import Policy
 from towpath.trust.reference import Reference
@@ -25,7 +25,6 @@ __all__ = ["evaluate"]
 MAX_CHAIN = 2_000
 MAX_BOUNDARIES = 64
 """Moments that `until()` asks about: each is an evaluation of its own."""
-_NOTHING = Evidence()
 _LEVELS = list(Level)
 
 
@@ -36,7 +35,7 @@ def evaluate(
     at: datetime,
     anchors: Anchors,
     *,
-    evidence: Evidence = _NOTHING,
+    evidence: Evidence = NOTHING,
 ) -> TrustResult:
     """Judges a chain: is it good, for this name, at this time, under this policy; if not, why.
 
