@@ -126,6 +126,14 @@ def test_a_revocation_counts_whatever_another_list_of_the_same_issuer_says(pki: 
         assert "revoked at" in judge(pki, leaf, Evidence(crls=crls))["x509.revocation-lists"].observed
 
 
+def test_a_list_without_a_number_or_with_a_critical_one_is_unusable(pki: Pki, leaf: Identity) -> None:
+    for crl, said in (
+        (pki.intermediate.crl(number=None), "no CRL number"),
+        (pki.intermediate.crl(number=None, extra=((x509.CRLNumber(1), True),)), "CRL number is critical"),
+    ):
+        assert said in judge(pki, leaf, Evidence(crls=(crl,)))["x509.revocation-lists"].observed
+
+
 def test_a_list_that_cannot_be_read_is_a_failure_and_not_silence(pki: Pki, leaf: Identity) -> None:
     finding = judge(pki, leaf, Evidence(crls=(b"rubbish",)))["x509.revocation-lists"]
     assert finding.verdict is Verdict.FAIL
@@ -177,6 +185,7 @@ def shard(url: str | None = None, **fields: bool) -> tuple[tuple[x509.ExtensionT
         (shard(only_contains_ca_certs=True), Verdict.NOT_CHECKED),
         (shard(SHARD, indirect_crl=True), Verdict.PASS),
         (((x509.DeltaCRLIndicator(1), True),), Verdict.FAIL),
+        (shard(only_contains_attribute_certs=True), Verdict.FAIL),
     ],
 )
 def test_a_list_speaks_only_for_the_certificates_in_its_scope(
