@@ -10,7 +10,7 @@ __all__ = ["NameEvidence"]
 LEAST_LIFETIME = 300.0
 """Seconds. Programs keep addresses longer than a TTL of a few seconds allows, and mean no harm by it."""
 MOST_NAMES = 64
-"""Names of one address: a zone that answers every name with one address must not fill the memory, nor slow decisions."""
+"""Names of one address: a zone that answers every name with it must neither fill the memory nor slow decisions."""
 MOST_ADDRESSES = 65536
 """A program that resolves without end pushes out the oldest evidence, not the manager's memory."""
 
