@@ -336,3 +336,20 @@ def test_revocation_can_be_demanded(pki: Pki, leaf: Identity) -> None:
     ):
         result = evaluate(leaf.chain, HOST, policy, pki.at, anchors, evidence=evidence)
         assert [failure.index for failure in result.failures] == faulty
+
+
+def test_no_more_than_eight_lists_are_fetched(pki: Pki) -> None:
+    asked: list[str] = []
+
+    def fetch(url: str) -> bytes:
+        asked.append(url)
+        return b""
+
+    path = []
+    for number in range(12):
+        place = x509.UniformResourceIdentifier(f"http://crl.test/{number}")
+        points = x509.CRLDistributionPoints([x509.DistributionPoint([place], None, None, None)])
+        extra = ((points, False),)
+        path.append(load(pki.intermediate.issue(Recipe(names=(HOST,), extra=extra)).certificate))
+    fetch_lists(path, fetch)
+    assert asked == [f"http://crl.test/{number}" for number in range(8)]
