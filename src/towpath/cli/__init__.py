@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         parser = build(words)
-        options = parser.parse_args(words)
+        options, unknown = parser.parse_known_args(words)
+        if unknown:
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         return int(options.call(options))
     except TowpathError as error:
         print(f"towpath: {error}", file=sys.stderr)

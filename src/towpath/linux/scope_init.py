@@ -113,7 +113,11 @@ def _make_network(plan: ScopePlan, gid: int) -> Held:
         if plan.address6:
             add_address(route, LOOPBACK_INDEX, plan.address6, 128)
             add_route(route, "::", 0, index=LOOPBACK_INDEX, source=plan.address6, local=True)
-    for path, value in {**plan.settings, "net/ipv4/ping_group_range": f"{gid} {gid}"}.items():
+    for path, value in {
+        **plan.settings,
+        "net/ipv4/ping_group_range": f"{gid} {gid}",
+        "net/ipv4/ip_unprivileged_port_start": "0",
+    }.items():
         _set(path, value)
     make_table(_TABLE, list(plan.table))
     held: Held = [(("queue", 0, 0), PacketQueue(QUEUE_NUMBER).socket.detach())]

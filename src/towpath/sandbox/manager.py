@@ -28,6 +28,7 @@ _RECHECK_STOP = 0.05
 _HEAD_START = 0.004
 """Seconds for the command to end without a flow, before the time is used to make ready for one."""
 _COMMAND_PID = 2
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Manager:
@@ -45,10 +46,21 @@ class Manager:
             records=self._report if as_json else None,
             table=options.report == "table",
         )
+        self._warn_of_loopback()
         self._loop = Loop()
         self._services: Services | None = None
         self._first: list[int] = []
         self._ended: CommandExit | None = None
+
+    def _warn_of_loopback(self) -> None:
+        for rule in self._policy.rules:
+            if rule.action == "allow" and rule.host.text in _LOOPBACK:
+                port = rule.port or "PORT"
+                self._ledger.say(
+                    "warning",
+                    f"{rule.where}: {rule.text} names the run's own loopback, which is always open; for a service of "
+                    f"the host's: --allow-local {port}",
+                )
 
     def _open_report(self) -> TextIO:
         if self._options.report_file is None:

@@ -19,6 +19,7 @@ __all__ = ["LEVELS", "Ledger", "Row"]
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "icmp": socket.IPPROTO_ICMP}
+_REVERSE = (".in-addr.arpa", ".ip6.arpa")
 _MOST_ROWS = 10000
 _MOST_LINES = 1000
 """Different refusals that are told one by one. A program that is refused without end is only counted from there on."""
@@ -155,7 +156,11 @@ class Ledger:
         again = attempt in self._asked
         if len(self._asked) < 2 * _MOST_LINES:
             self._asked.add(attempt)
-        self._tell_refusal(flow, f"{flow.name} (dns)", decision, counts=again)
+        if flow.name.endswith(_REVERSE):
+            # ping and ssh ask for the name of an address and do well without: nobody needs a line about it.
+            self.say("info", f"refused {_who(flow)} -> {flow.name} (dns): {decision.reason}")
+        else:
+            self._tell_refusal(flow, f"{flow.name} (dns)", decision, counts=again)
         self._record(flow)
 
     def _tell_refusal(self, flow: Flow, what: str, decision: Decision, *, counts: bool = True) -> None:
@@ -277,5 +282,6 @@ def _as_record(flow: Flow, decision: Decision | None, verdict: str, rule: str) -
         "hint": decision.hint if decision else None,
         "sent": flow.sent,
         "received": flow.received,
-        "error": flow.error or None,
+        "error": (flow.error or None) if flow.transport != "dns" else None,
+        "question": flow.error if flow.transport == "dns" else None,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,8 @@ def _check(options: RunOptions) -> None:
     for path in options.allow_unix:
         if not os.path.exists(path):
             raise ConfigInvalid("--allow-unix", f"{path} does not exist", "start its server before the run")
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ConfigInvalid("--allow-unix", f"{path} is not a socket")
 
 
 def _open_streams() -> None:

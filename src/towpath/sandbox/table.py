@@ -11,6 +11,13 @@ __all__ = ["print_table"]
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
+_WORDS = ("program", "destination", "via", "name learnt", "verdict", "rule")
+_FEW_WORDS = ("program", "destination", "verdict", "rule")
+_NUMBERS = ("flows", "sent", "received")
+_WIDE = 110
+"""Columns of a terminal in which the whole table can be read."""
+
+
 def size(count: int) -> str:
     """Bytes as people read them: three figures and a decimal unit."""
     value = float(count)
@@ -28,16 +35,26 @@ def print_table(ledger: Ledger, out: TextIO) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("program", "destination", "via", "name learnt", "verdict", "rule"):
-        table.add_column(title, overflow="fold")
-    for title in ("flows", "sent", "received"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row, total in ledger.rows.items():
-        style = "red" if row.verdict == "refused" else "yellow" if row.verdict.startswith("failed") else None
-        cells = (row.program, row.destination, row.transport, row.learnt, row.verdict, row.rule)
-        table.add_row(*map(escape, cells), str(total.flows), size(total.sent), size(total.received), style=style)
+    if not ledger.rows:
+        out.write("towpath: no flows\n")
+        return
     console = Console(file=out, highlight=False)
     if not console.is_terminal:
         console = Console(file=out, highlight=False, width=160)
+    wide = console.width >= _WIDE
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in _WORDS if wide else _FEW_WORDS:
+        table.add_column(title, overflow="fold")
+    for title in _NUMBERS if wide else _NUMBERS[:1]:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row, total in ledger.rows.items():
+        style = "red" if row.verdict == "refused" else "yellow" if row.verdict.startswith("failed") else None
+        cells = [row.program, row.destination, row.transport, row.learnt, row.verdict, row.rule]
+        counts = [str(total.flows), size(total.sent), size(total.received)]
+        if not wide:
+            cells[1:4] = [f"{row.destination} {row.transport}"]
+            del counts[1:]
+        table.add_row(*map(escape, cells), *counts, style=style)
     console.print(table)
+    if not wide:
+        out.write("towpath: names, bytes and more in a wider terminal, or with --report json\n")

@@ -246,9 +246,9 @@ class TcpIntake:
             decision = Decision(
                 decision.verdict, decision.rule, f"{decision.reason} ({words.fault})", decision.evidence, decision.hint
             )
+        self._ledger.refused(flow, decision)  # first: once it is told, the program may be gone
         self._reset(server)
         self._reset(client)
-        self._ledger.refused(flow, decision)
         self._ender(flow)(0, 0, "refused")
 
     def _http_gate(self, flow: Flow) -> HttpGate:
