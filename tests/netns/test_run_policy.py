@@ -287,3 +287,15 @@ def test_programs_that_ignore_proxy_variables_are_held_all_the_same(run: Runner,
     done = run("--allow", "web.test:80", command="env -i curl -s --noproxy '*' http://tracker.test/; true")
     assert "refused curl" in done.err
     assert len(world["tracker"].log) == before
+
+
+def test_an_address_that_the_hosts_routes_deliver_to_itself_is_the_hosts_own(run: Runner, world: Lab) -> None:
+    """No device has it (AnyIP, load balancers), so only the routing table knows."""
+    world["client"].run(["ip", "route", "add", "local", "203.0.113.77/32", "dev", "lo"], administrator=True)
+    listener = world["client"].socket()
+    listener.bind(("0.0.0.0", 5556))
+    listener.listen()
+    with listener:
+        assert run(command=_open("203.0.113.77", 5556)).out == ""
+        assert run("--allow", "tcp://*:5556", command=_open("203.0.113.77", 5556)).out == ""
+        assert run("--allow", "tcp://203.0.113.77:5556", command=_open("203.0.113.77", 5556)).out == "open\n"

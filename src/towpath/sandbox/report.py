@@ -10,8 +10,6 @@ from towpath.sandbox.flows import Flow
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from towpath.kernel.system import owners
     from towpath.policy.policy import Decision
 
@@ -55,9 +53,7 @@ class Ledger:
         self._level = LEVELS[level]
         self._records = records
         self._thorough = records is not None or table or self._level <= LEVELS["info"]
-        self._find: Callable[[], owners.OwnerFinder] | None = None
         self._owners: owners.OwnerFinder | None = None
-        self._processes = -1
         self._numbers = 0
         self._told: dict[tuple[str, str, str], int] = {}
         self._untold = 0
@@ -66,23 +62,8 @@ class Ledger:
         self.allowed = self.refused_flows = self.failed = 0
         self.overruns = 0
 
-    def use_owners(self, find: Callable[[], owners.OwnerFinder]) -> None:
-        """Takes what makes the finder of owners, for when the first is looked for."""
-        self._find = find
-
-    def use_processes(self, descriptor: int) -> None:
-        """Takes the run's /proc."""
-        self._processes = descriptor
-
-    def owners(self) -> owners.OwnerFinder:
-        """The finder of owners."""
-        if self._owners is None:
-            assert self._find is not None
-            self._owners = self._find()
-        if self._processes >= 0:
-            self._owners.use_processes(self._processes)
-            self._processes = -1
-        return self._owners
+    def use_owners(self, finder: owners.OwnerFinder) -> None:
+        self._owners = finder
 
     def say(self, level: str, text: str) -> None:
         """One line for the person who started the run."""
@@ -108,9 +89,9 @@ class Ledger:
             self._told[key] += 1
 
     def _find_owner(self, flow: Flow) -> None:
-        if flow.owner is None and flow.direction == "out":
+        if self._owners is not None and flow.owner is None and flow.direction == "out":
             ends = (flow.source, flow.source_port, flow.address, flow.port)
-            flow.owner = self.owners().find(_PROTOCOLS[flow.transport], *ends)
+            flow.owner = self._owners.find(_PROTOCOLS[flow.transport], *ends)
 
     def opened(self, flow: Flow, decision: Decision, names: tuple[str, ...]) -> None:
         """A flow has asked for its first packet. Its names are what DNS answers of this run said of its address."""

@@ -17,10 +17,11 @@ from towpath.kernel.system import pipes, sockets
 from towpath.policy.policy import Decision
 from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
+from towpath.sandbox.hello_gate import HelloGate
 from towpath.sandbox.http_gate import HttpGate, farewell
 from towpath.sandbox.look import PATIENCE, FirstWords, Look
 from towpath.sandbox.loop import BOTH_EDGES, FAILING, IN, Loop, Patience
-from towpath.sandbox.stream import Stream
+from towpath.sandbox.stream import Gate, Stream
 from towpath.wire.ip import Packet, text_of, version_of
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class TcpIntake:
         flow: Flow,
         client: socket.socket,
         server: socket.socket,
-        gate: HttpGate | None = None,
+        gate: Gate | None = None,
         look: Look | None = None,
     ) -> None:
         ended = self._ender(flow)
@@ -240,7 +241,8 @@ class TcpIntake:
             flow.name, flow.name_from = words.name, "sni"
         if decision.verdict == "allow":
             self._ledger.decided(flow, decision)
-            self._relay(flow, client, server, None, look)
+            gate = self._hello_gate(flow, words.length) if words.scheme == "tls" else None
+            self._relay(flow, client, server, gate, look)
             return
         if words.fault:
             decision = Decision(
@@ -250,6 +252,17 @@ class TcpIntake:
         self._reset(server)
         self._reset(client)
         self._ender(flow)(0, 0, "refused")
+
+    def _hello_gate(self, flow: Flow, first: int) -> HelloGate:
+        def ask(name: str | None) -> Decision:
+            flow.name = name or flow.name
+            return self._judge.seen("tcp", flow.address, flow.port, "tls", name)
+
+        def refused(decision: Decision | None, violation: PeerViolation | None) -> None:
+            final = decision or Decision("deny", None, f"no second ClientHello: {violation}", "sni", None)
+            self._ledger.refused(flow, final)
+
+        return HelloGate(first, ask, refused)
 
     def _http_gate(self, flow: Flow) -> HttpGate:
         def ask(host: str) -> Decision:
