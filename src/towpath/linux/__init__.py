@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from towpath.kernel.hosts import Hosts
+    from towpath.kernel.network import Network
 
 __all__ = ["Linux"]
 
@@ -22,3 +23,10 @@ class Linux:
         from towpath.linux.hosts import LinuxHosts
 
         return LinuxHosts()
+
+    @property
+    def network(self) -> Network:
+        """Reads links, addresses and routes, tells of changes, and answers which route a packet would take."""
+        from towpath.linux.network import LinuxNetwork
+
+        return LinuxNetwork()
