@@ -70,6 +70,7 @@ class NetworkTwin:
         *,
         up: bool = True,
         carrier: bool = True,
+        dormant: bool = False,
         kind: str | None = None,
         wireless: bool = False,
         device_type: str | None = None,
@@ -77,7 +78,10 @@ class NetworkTwin:
         point_to_point: bool = False,
         mtu: int = 1500,
     ) -> None:
-        """A link with hardware behind it, unless it has a `kind`; by default Ethernet that is up and has a carrier."""
+        """A link with hardware behind it, unless it has a `kind`; by default Ethernet that is up and has a carrier.
+
+        A `dormant` one waits for somebody to use it, as a modem does that dials on demand.
+        """
         if any(link.name == name for link in self._facts.links):
             raise Misuse(f"the twin has a link {name!r} already")
         flags = {LinkFlag.POINT_TO_POINT} if point_to_point else {LinkFlag.BROADCAST, LinkFlag.MULTICAST}
@@ -93,7 +97,10 @@ class NetworkTwin:
             wireless=wireless,
             device_type=device_type,
         )
-        self._set(links=(*self._facts.links, _switched(link, up=up, carrier=carrier)))
+        link = _switched(link, up=up, carrier=carrier)
+        if dormant:
+            link = dataclasses.replace(link, operational=Operational.DORMANT)
+        self._set(links=(*self._facts.links, link))
 
     def set_link(self, name: str, *, up: bool = True, carrier: bool = True) -> None:
         """Switches a link, or pulls its plug. Addresses and routes stay, as IPv4's do."""
