@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from ipaddress import IPv6Address, ip_address
 
 from towpath.errors import HostFault, Misuse
@@ -60,7 +60,7 @@ class PathMonitor:
             return default_path(facts, self.requirements, self.policy)
         return self._path_to(self.destination, facts)
 
-    async def __aiter__(self) -> AsyncIterator[Path]:
+    async def __aiter__(self) -> AsyncGenerator[Path, None]:
         async for path in settled(self._subscribe, self.current, self._quiet, self._patience):
             yield path
 

@@ -8,7 +8,7 @@ is read again each time, a notice that the kernel could not deliver (ENOBUFS) lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 from towpath.errors import Misuse
@@ -38,7 +38,7 @@ def list_interfaces(network: Network | None = None) -> Interfaces:
 
 async def watch_interfaces(
     network: Network | None = None, *, quiet: float = QUIET, patience: float = PATIENCE
-) -> AsyncIterator[InterfaceChange]:
+) -> AsyncGenerator[InterfaceChange, None]:
     """Yields a change at once, with all interfaces as added, then one for each settled difference.
 
     A consumer that is busy gets what happened meanwhile as one change. Raises `HostFault`; `Misuse` where `quiet` is
@@ -58,7 +58,7 @@ async def watch_interfaces(
 
 async def settled(
     subscribe: Callable[[], NetworkChanges], look: Callable[[], T], quiet: float, patience: float
-) -> AsyncIterator[T]:
+) -> AsyncGenerator[T, None]:
     """What `look` finds now, then again whenever it finds something else after a burst of notices is over."""
     if not 0 <= quiet <= patience:
         raise Misuse(f"quiet must be from 0 to patience: {quiet:g} s and {patience:g} s were given")
