@@ -1,0 +1,240 @@
+"""Interfaces and their changes, with links that a kernel makes, changes and forgets."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from typing import TypeVar
+
+import pytest
+
+from towpath.kernel import current
+from towpath.kernel.network import NetworkChanges, NetworkFacts
+from towpath.linux.network import LinuxChanges, LinuxNetwork
+from towpath.path import Interface, InterfaceChange, InterfaceType, Usability, list_interfaces, watch_interfaces
+from towpath.testing import Lab, LabHost, LabPlan
+
+T = TypeVar("T")
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def host() -> Iterator[LabHost]:
+    with Lab(LabPlan().host("host")) as lab:
+        yield lab["host"]
+
+
+def ip(words: str) -> str:
+    return subprocess.run(["ip", *words.split()], check=True, capture_output=True, text=True).stdout
+
+
+def quiet_pair() -> None:
+    """A pair of links whose far end never has an address of its own."""
+    ip("link add near type veth peer name far")
+    ip("link set far addrgenmode none up")
+
+
+def with_changes(story: Callable[[Callable[[], InterfaceChange]], T]) -> Callable[[], T]:
+    """Runs `story(following)` while the interfaces are watched; `following()` waits for the next change."""
+
+    def run() -> T:
+        with asyncio.Runner() as runner:
+
+            async def one(changes: AsyncIterator[InterfaceChange]) -> InterfaceChange:
+                async with asyncio.timeout(PATIENCE):
+                    return await anext(changes)
+
+            changes = watch_interfaces()
+            try:
+                return story(lambda: runner.run(one(changes)))
+            finally:
+                runner.run(changes.aclose())
+
+    return run
+
+
+def test_c4_interfaces_are_those_that_ip_lists(host: LabHost) -> None:
+    def look() -> tuple[list[Interface], str]:
+        quiet_pair()
+        ip("link add switch type bridge")
+        ip("tuntap add tunnel mode tun")
+        ip("addr add 192.0.2.9 peer 192.0.2.1/32 dev tunnel")
+        ip("addr add 198.51.100.200/24 brd + dev near")
+        ip("link set near mtu 9000 up")
+        return list(list_interfaces()), ip("-d -j addr")
+
+    found, judged = host.call(look)
+    judge = {entry["ifname"]: entry for entry in json.loads(judged)}
+    assert [interface.name for interface in found] == list(judge)
+    for interface in found:
+        entry = judge[interface.name]
+        assert interface.index == entry["ifindex"]
+        assert interface.mtu == entry["mtu"]
+        assert interface.hardware == entry["link_type"]
+        assert interface.kind == entry.get("linkinfo", {}).get("info_kind")
+        assert interface.operational.value.replace("-", "") == entry["operstate"].lower()
+        assert {flag.upper().replace("-", "_") for flag in interface.flags} >= set(entry["flags"]) - {
+            "POINTOPOINT",
+            "NOARP",
+            "NO-CARRIER",
+            "LOWER_UP",
+        }
+        assert {(str(address.address), address.prefix) for address in interface.addresses} == {
+            (address["local"], address["prefixlen"]) for address in entry["addr_info"]
+        }
+    types = {interface.name: interface.type for interface in found}
+    assert types["lo"] is InterfaceType.LOOPBACK
+    assert {types[name] for name in ("near", "far", "switch", "tunnel", "eth0")} == {InterfaceType.OTHER}
+    addresses = {str(address.address): address for interface in found for address in interface.addresses}
+    assert str(addresses["192.0.2.9"].destination) == "192.0.2.1"
+    assert addresses["192.0.2.9"].broadcast is None
+    assert str(addresses["198.51.100.200"].broadcast) == "198.51.100.255"
+    assert addresses["198.51.100.200"].destination is None
+
+
+def test_loopback_and_cables_are_running_and_what_is_switched_off_is_not(host: LabHost) -> None:
+    def look() -> dict[str, bool]:
+        quiet_pair()
+        return {interface.name: interface.running for interface in list_interfaces()}
+
+    assert host.call(look) == {"lo": True, "eth0": True, "near": False, "far": False}
+
+
+def test_c4_a_link_that_comes_up_is_one_change_and_its_address_check_one_more(host: LabHost) -> None:
+    def story(following: Callable[[], InterfaceChange]) -> list[list[tuple[str, list[str]]]]:
+        quiet_pair()
+        following()
+        ip("link set near up")
+        seen = [following(), following()]
+        ip("addr add 192.0.2.9/32 dev lo")
+        seen.append(following())
+        return [
+            [(after.name, [address.usability.value for address in after.addresses]) for _, after in change.changed]
+            for change in seen
+        ]
+
+    up, checked, next_one = host.call(with_changes(story))
+    assert up == [("near", [Usability.TENTATIVE]), ("far", [])]
+    assert checked == [("near", [Usability.USABLE])]
+    assert [name for name, _ in next_one] == ["lo"]
+
+
+def test_c4_the_thirteen_messages_of_a_deleted_pair_are_one_change(host: LabHost) -> None:
+    def story(following: Callable[[], InterfaceChange]) -> tuple[list[str], list[str]]:
+        quiet_pair()
+        following()
+        ip("link set near addrgenmode none up")
+        ip("addr add 192.0.2.9/24 dev near")
+        following()
+        ip("link del near")
+        gone = following()
+        ip("addr add 192.0.2.9/32 dev lo")
+        return [interface.name for interface in gone.removed], [after.name for _, after in following().changed]
+
+    assert host.call(with_changes(story)) == (["far", "near"], ["lo"])
+
+
+ACTIONS = [
+    ("addr add 192.0.2.9/24 dev eth0", lambda before, after: len(after.addresses) == len(before.addresses) + 1),
+    ("addr flush dev eth0 scope global", lambda before, after: len(after.addresses) < len(before.addresses)),
+    ("route del default", lambda before, after: len(after.gateways) == len(before.gateways) - 1),
+    ("link set eth0 mtu 1400", lambda before, after: (before.mtu, after.mtu) == (1500, 1400)),
+    ("link set eth0 down", lambda before, after: before.running and not after.up),
+    ("link set eth0 promisc on", lambda before, after: after.flags - before.flags == {"promiscuous"}),
+    ("link set eth0 name wlan0", lambda before, after: after.name == "wlan0" and after.type == before.type),
+]
+
+
+@pytest.mark.parametrize(("action", "expected"), ACTIONS, ids=[words for words, _ in ACTIONS])
+def test_each_action_is_one_change_of_one_interface(
+    host: LabHost, action: str, expected: Callable[[Interface, Interface], bool]
+) -> None:
+    def story(following: Callable[[], InterfaceChange]) -> tuple[InterfaceChange, InterfaceChange]:
+        following()
+        ip(action)
+        change = following()
+        ip("addr add 192.0.2.99/32 dev lo")
+        return change, following()
+
+    change, afterwards = host.call(with_changes(story))
+    ((before, after),) = change.changed
+    assert not change.added
+    assert not change.removed
+    assert expected(before, after)
+    assert [interface.name for _, interface in afterwards.changed] == ["lo"]
+
+
+class DeafNetwork(LinuxNetwork):
+    """Hears through a buffer that holds next to nothing, so that the kernel loses most notices."""
+
+    def changes(self, *, every_route: bool = False) -> LinuxChanges:
+        made = super().changes(every_route=every_route)
+        made.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        return made
+
+
+def many_addresses() -> None:
+    batch = "".join(f"addr add 10.0.{number}.1/32 dev lo\n" for number in range(200))
+    subprocess.run(["ip", "-batch", "-"], input=batch, text=True, check=True)
+
+
+def test_the_kernel_does_lose_notices_when_nobody_takes_them(host: LabHost) -> None:
+    def lose() -> int:
+        changes = DeafNetwork().changes()
+        many_addresses()
+        while True:
+            try:
+                changes.socket.recv(1 << 16)
+            except OSError as error:
+                changes.close()
+                return error.errno or 0
+
+    assert host.call(lose) == errno.ENOBUFS
+
+
+def test_after_lost_notices_everything_is_read_again(host: LabHost) -> None:
+    async def story() -> int:
+        async with aclosing(watch_interfaces(DeafNetwork())) as changes, asyncio.timeout(PATIENCE):
+            before = (await anext(changes)).interfaces.named("lo")
+            many_addresses()
+            after = (await anext(changes)).interfaces.named("lo")
+            return len(after.addresses) - len(before.addresses)
+
+    assert host.call(lambda: asyncio.run(story())) == 200
+
+
+def test_a_storm_of_other_routes_wakes_nobody(host: LabHost) -> None:
+    def storm() -> tuple[bool, bool]:
+        some, every = (current().network.changes(every_route=wide) for wide in (False, True))
+        try:
+            batch = "".join(f"route add 10.0.{number}.0/24 dev eth0\n" for number in range(50))
+            subprocess.run(["ip", "-batch", "-"], input=batch, text=True, check=True)
+            return some.drain(), every.drain()
+        finally:
+            some.close()
+            every.close()
+
+    assert host.call(storm) == (False, True)
+
+
+def test_facts_have_the_configured_name_servers(host: LabHost) -> None:
+    def look() -> tuple[NetworkFacts, str]:
+        with open("/etc/resolv.conf") as file:
+            return current().network.read(), file.read()
+
+    facts, text = host.call(look)
+    assert facts.resolvers
+    assert all(f"nameserver {address}\n" in text for address in facts.resolvers)
+
+
+def test_a_subscription_is_closed_with_its_descriptor() -> None:
+    changes: NetworkChanges = current().network.changes()
+    assert changes.fileno() > 0
+    assert not changes.drain()
+    changes.close()
+    assert changes.fileno() == -1
