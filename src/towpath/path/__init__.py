@@ -15,12 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from towpath.kernel.network import AddressFlag, LinkFlag, Operational
-    from towpath.path.interface import Interface, InterfaceAddress, InterfaceChange, Interfaces, Usability
+    from towpath.path.interface import (
+        Interface,
+        InterfaceAddress,
+        InterfaceChange,
+        Interfaces,
+        Usability,
+        list_interfaces,
+    )
     from towpath.path.marks import Mark, PathPolicy
     from towpath.path.medium import InterfaceType
     from towpath.path.monitor import PathMonitor, path_for
     from towpath.path.path import Path, PathRequirements, PathStatus, UnsatisfiedReason
-    from towpath.path.watch import list_interfaces, watch_interfaces
+    from towpath.path.watch import watch_interfaces
 
 __all__ = [
     "AddressFlag",
@@ -46,12 +53,19 @@ __all__ = [
 
 _HOMES = {
     "towpath.kernel.network": ("AddressFlag", "LinkFlag", "Operational"),
-    "towpath.path.interface": ("Interface", "InterfaceAddress", "InterfaceChange", "Interfaces", "Usability"),
+    "towpath.path.interface": (
+        "Interface",
+        "InterfaceAddress",
+        "InterfaceChange",
+        "Interfaces",
+        "Usability",
+        "list_interfaces",
+    ),
     "towpath.path.marks": ("Mark", "PathPolicy"),
     "towpath.path.medium": ("InterfaceType",),
     "towpath.path.monitor": ("PathMonitor", "path_for"),
     "towpath.path.path": ("Path", "PathRequirements", "PathStatus", "UnsatisfiedReason"),
-    "towpath.path.watch": ("list_interfaces", "watch_interfaces"),
+    "towpath.path.watch": ("watch_interfaces",),
 }
 
 

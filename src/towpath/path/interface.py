@@ -9,19 +9,29 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from towpath.errors import HostFault
+from towpath.kernel import current
 from towpath.kernel.network import (
     Address,
     AddressFacts,
     AddressFlag,
     LinkFacts,
     LinkFlag,
+    Network,
     NetworkFacts,
     Operational,
     RouteKind,
 )
 from towpath.path.medium import InterfaceType, interface_type
 
-__all__ = ["Interface", "InterfaceAddress", "InterfaceChange", "Interfaces", "Usability"]
+__all__ = [
+    "Interface",
+    "InterfaceAddress",
+    "InterfaceChange",
+    "Interfaces",
+    "Usability",
+    "interfaces_of",
+    "list_interfaces",
+]
 
 
 class Usability(StrEnum):
@@ -174,6 +184,15 @@ class InterfaceChange:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
+
+
+def list_interfaces(network: Network | None = None) -> Interfaces:
+    """The interfaces now. Raises `HostFault`.
+
+    >>> [interface.name for interface in list_interfaces()]                           # doctest: +SKIP
+    ['lo', 'eth0']
+    """
+    return interfaces_of((current().network if network is None else network).read())
 
 
 def interfaces_of(facts: NetworkFacts) -> Interfaces:

@@ -1,4 +1,4 @@
-"""Reading the interfaces, and one stream of their changes.
+"""One stream of the changes of interfaces.
 
 The kernel tells every detail by itself: deleting a link makes thirteen messages. A change here is one settled
 difference: notices start a pause, further notices prolong it, then everything is read again and compared. Because all
@@ -14,9 +14,9 @@ from typing import TypeVar
 from towpath.errors import Misuse
 from towpath.kernel import current
 from towpath.kernel.network import Network, NetworkChanges
-from towpath.path.interface import InterfaceChange, Interfaces, interfaces_of
+from towpath.path.interface import InterfaceChange, Interfaces, list_interfaces
 
-__all__ = ["PATIENCE", "QUIET", "list_interfaces", "watch_interfaces"]
+__all__ = ["PATIENCE", "QUIET", "settled", "watch_interfaces"]
 
 T = TypeVar("T")
 
@@ -25,15 +25,6 @@ QUIET = 0.15
 
 PATIENCE = 1.0
 """Seconds after which a burst that does not end is looked at nevertheless."""
-
-
-def list_interfaces(network: Network | None = None) -> Interfaces:
-    """The interfaces now. Raises `HostFault`.
-
-    >>> [interface.name for interface in list_interfaces()]                           # doctest: +SKIP
-    ['lo', 'eth0']
-    """
-    return interfaces_of((current().network if network is None else network).read())
 
 
 async def watch_interfaces(
