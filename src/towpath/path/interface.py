@@ -113,11 +113,13 @@ class Interface:
 
     @property
     def running(self) -> bool:
-        """Whether packets can pass. Loopback and tunnels never report more than "unknown" while they work."""
-        alive = self.operational is Operational.UP or (
-            self.operational is Operational.UNKNOWN and LinkFlag.LOWER_UP in self.flags
-        )
-        return self.up and alive
+        """Whether packets can pass.
+
+        Loopback and tunnels never report more than "unknown" while they work; and where a carrier is lost, the flag
+        tells it up to a second before the state does.
+        """
+        alive = self.operational in (Operational.UP, Operational.UNKNOWN)
+        return self.up and alive and LinkFlag.LOWER_UP in self.flags
 
     def has_address(self, version: int) -> bool:
         """Whether it has a usable address of IP `version` that is not of the link or the host alone."""

@@ -113,6 +113,7 @@ UP, LOWER_UP = LinkFlag.UP, LinkFlag.LOWER_UP
         ({UP, LOWER_UP}, Operational.UP, True),
         ({UP, LOWER_UP}, Operational.UNKNOWN, True),
         ({UP}, Operational.UNKNOWN, False),
+        ({UP}, Operational.UP, False),
         ({UP}, Operational.DOWN, False),
         ({UP, LOWER_UP}, Operational.DORMANT, False),
         ({LOWER_UP}, Operational.UP, False),
