@@ -193,6 +193,7 @@ def test_a_monitor_of_one_address_follows_its_route(phone: LabHost, before: str,
     def run() -> UnsatisfiedReason | None:
         libc.unshare(libc.CLONE_NEWNET)  # away from links whose coming up would be a reason to look again
         ip("link set lo up")
+        ip("addr add 192.0.2.9/32 dev lo")
         ip(before)
         return asyncio.run(story())
 
