@@ -25,7 +25,16 @@ PATIENCE = 20.0
 
 @pytest.fixture
 def host() -> Iterator[LabHost]:
+    """A host whose card has a carrier: the kernel says so up to a second after it is up."""
+
+    async def carrier() -> None:
+        async with aclosing(watch_interfaces()) as changes, asyncio.timeout(PATIENCE):
+            async for change in changes:
+                if change.interfaces.named("eth0").running:
+                    break
+
     with Lab(LabPlan().host("host")) as lab:
+        lab["host"].call(lambda: asyncio.run(carrier()))
         yield lab["host"]
 
 

@@ -34,6 +34,13 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def phone(lab: Lab) -> LabHost:
+    """A host with two cards, both of which have a carrier: the kernel says so up to a second after they are up."""
+
+    async def carrier() -> None:
+        async with aclosing(aiter(PathMonitor(policy=FREE))) as paths:
+            await until(paths, ["eth0", "eth1"])
+
+    lab["phone"].call(lambda: asyncio.run(carrier()))
     return lab["phone"]
 
 
@@ -85,6 +92,13 @@ def test_without_a_path_the_reason_is_what_was_done(
 ) -> None:
     found = phone.call(after(*actions))
     assert (found.status, found.reason) == (PathStatus.UNSATISFIED, reason)
+
+
+def test_default_routes_of_other_tables_are_nobodys_default(phone: LabHost) -> None:
+    found = phone.call(
+        after("route del default dev eth1", "-6 route del default dev eth1", "route add default dev eth1 table 77")
+    )
+    assert names(found) == ["eth0"]
 
 
 def test_a_pulled_plug_is_no_carrier_and_the_other_interface_takes_over(lab: Lab, phone: LabHost) -> None:
