@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
 __all__ = [
+    "ANY_NETWORK",
     "Address",
     "AddressFacts",
     "AddressFlag",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from ipaddress import IPv6Address, ip_address
 
 from towpath.errors import HostFault, Misuse
@@ -61,8 +62,9 @@ class PathMonitor:
         return self._path_to(self.destination, facts)
 
     async def __aiter__(self) -> AsyncGenerator[Path, None]:
-        async for path in settled(self._subscribe, self.current, self._quiet, self._patience):
-            yield path
+        async with aclosing(settled(self._subscribe, self.current, self._quiet, self._patience)) as paths:
+            async for path in paths:
+                yield path
 
     def _subscribe(self) -> NetworkChanges:
         return self._network.changes(every_route=self.destination is not None)

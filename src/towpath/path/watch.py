@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import TypeVar
 
 from towpath.errors import Misuse
@@ -42,9 +43,10 @@ async def watch_interfaces(
     """
     source = current().network if network is None else network
     before = Interfaces()
-    async for interfaces in settled(source.changes, lambda: list_interfaces(source), quiet, patience):
-        yield interfaces.since(before)
-        before = interfaces
+    async with aclosing(settled(source.changes, lambda: list_interfaces(source), quiet, patience)) as snapshots:
+        async for interfaces in snapshots:
+            yield interfaces.since(before)
+            before = interfaces
 
 
 async def settled(
