@@ -23,7 +23,7 @@ debian() {
 }
 
 mkdir -p .cache
-want=$(cat requirements/*.txt pyproject.toml scripts/setup.sh | sha256sum)
+want=$(cat requirements/* pyproject.toml scripts/setup.sh | sha256sum)
 if [ "${1:-}" = peers ]; then
     [ "$want" = "$(cat .cache/peers.stamp 2>/dev/null)" ] || debian requirements/debian.txt requirements/debian-peers.txt
     scripts/peers-npm.sh

@@ -10,6 +10,7 @@
     │   ├── PermissionMissing        ... for want of a right or a setting: .setting
     │   └── FeatureMissing           ... because this kernel cannot do it: .feature
     ├── CommandUnusable              the command of a run cannot be executed: .code is 126 or 127
+    ├── TrustRefused                 a certificate is not accepted: .result (in `towpath.trust.result`)
     └── TimedOut (TimeoutError)      an own deadline passed: .phase
 
 Each carries a `hint`: what to do next, or `None`.

@@ -34,8 +34,8 @@ OURS_ALONE = {
     "partial-wildcard": "server.name: OpenSSL takes w*.example.com, which RFC 9525 forbids",
 }
 OPENSSL_ALONE = {
-    "any-use": "RFC 5280 lets an application accept anyExtendedKeyUsage; web.usage and apple.usage refuse it",
     "sha-1": "below OpenSSL's security level; policy.signature-hash refuses it",
+    "any-use": "RFC 5280 lets an application accept anyExtendedKeyUsage; web.usage and apple.usage refuse it",
     "authority-as-leaf": "its names are critical beside a subject; policy.leaf-authority refuses it",
     "web-version-1": "web.version refuses it",
     "no-authority-key-id": "rfc5280.authority-key-id refuses it",

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from towpath.kernel import current
+from towpath.kernel import system
 from towpath.kernel.network import NetworkChanges, NetworkFacts
 from towpath.linux import libc
 from towpath.linux.network import LinuxChanges, LinuxNetwork
@@ -242,7 +242,7 @@ def test_lost_notices_count_as_a_change_whatever_the_others_say(host: LabHost) -
 def test_a_storm_of_other_routes_wakes_nobody(host: LabHost) -> None:
     def storm() -> tuple[bool, bool]:
         alone()
-        some, every = (current().network.changes(every_route=wide) for wide in (False, True))
+        some, every = (system.network.changes(every_route=wide) for wide in (False, True))
         try:
             route_storm(50)
             return some.drain(), every.drain()
@@ -256,7 +256,7 @@ def test_a_storm_of_other_routes_wakes_nobody(host: LabHost) -> None:
 def test_facts_have_the_configured_name_servers(host: LabHost) -> None:
     def look() -> tuple[NetworkFacts, str]:
         with open("/etc/resolv.conf") as file:
-            return current().network.read(), file.read()
+            return system.network.read(), file.read()
 
     facts, text = host.call(look)
     assert facts.resolvers
@@ -264,7 +264,7 @@ def test_facts_have_the_configured_name_servers(host: LabHost) -> None:
 
 
 def test_a_subscription_is_closed_with_its_descriptor() -> None:
-    changes: NetworkChanges = current().network.changes()
+    changes: NetworkChanges = system.network.changes()
     assert changes.fileno() > 0
     assert not changes.drain()
     changes.close()

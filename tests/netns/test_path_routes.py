@@ -16,7 +16,7 @@ from ipaddress import ip_address
 import pytest
 
 from towpath.errors import HostFault
-from towpath.kernel import current
+from towpath.kernel import system
 from towpath.linux import libc
 from towpath.path import Path, PathMonitor, PathPolicy, PathRequirements, PathStatus, UnsatisfiedReason, path_for
 from towpath.testing import Lab, LabHost, LabPlan
@@ -232,7 +232,7 @@ def test_the_routes_source_is_the_one_that_a_socket_gets(phone: LabHost) -> None
     def look() -> tuple[str, str]:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((ELSEWHERE, 9))
-            return str(current().network.route_to(ip_address(ELSEWHERE)).source), probe.getsockname()[0]
+            return str(system.network.route_to(ip_address(ELSEWHERE)).source), probe.getsockname()[0]
 
     asked, used = phone.call(look)
     assert asked == used
@@ -242,7 +242,7 @@ def test_an_error_of_the_kernel_keeps_its_number(phone: LabHost) -> None:
     def look() -> int | None:
         ip("-4 route flush default")
         try:
-            current().network.route_to(ip_address(ELSEWHERE))
+            system.network.route_to(ip_address(ELSEWHERE))
         except HostFault as fault:
             return fault.errno
         return None

@@ -57,7 +57,7 @@ def test_a_deny_comes_before_an_allow_of_the_same_place(run: Runner) -> None:
     both = f"{_CURL} http://web.test/; {_CURL} http://tracker.test/"
     done = run("--allow", "*.test", "--deny", "tracker.test", command=both)
     assert done.out == "200000"
-    assert done.only(type="dns", name="tracker.test", error="A")["rule"] == "tracker.test"
+    assert done.only(type="dns", name="tracker.test", question="A")["rule"] == "tracker.test"
 
 
 def test_deny_alone_leaves_everything_else_open(run: Runner) -> None:
@@ -133,7 +133,8 @@ def test_an_http_refusal_is_a_403_that_says_so(run: Runner) -> None:
     done = run("--allow", "web.test:80", command="curl -sS -i -H 'Host: tracker.test' http://web.test/")
     assert done.out.startswith("HTTP/1.1 403 ")
     assert "network policy of this run (towpath)" in done.out
-    assert "--allow tracker.test:80" in done.out
+    assert "asks for tracker.test" in done.out
+    assert "the address is web.test's" in done.out
 
 
 def test_one_line_names_program_destination_and_remedy_and_repeats_are_folded(run: Runner) -> None:
@@ -154,6 +155,21 @@ def test_what_the_line_proposes_is_enough(run: Runner) -> None:
     assert run("--allow", "web.test:80", "--allow", proposed, command=command).out == "200"
 
 
+def test_an_empty_allow_list_refuses_everything(run: Runner, tmp_path: Path) -> None:
+    file = tmp_path / "nothing.toml"
+    file.write_text("allow = []\n")
+    assert run("--policy", str(file), command="curl -s http://web.test/").code == 6
+
+
+def test_a_rule_about_the_loopback_is_answered_with_the_option_that_was_meant(run: Runner) -> None:
+    assert "--allow-local 8080" in run("--allow", "127.0.0.1:8080", command=["true"]).err
+
+
+def test_every_port_may_be_listened_on(run: Runner) -> None:
+    source = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 80)); s.listen(); print('listening')"
+    assert run(command=python(source)).out == "listening\n"
+
+
 def test_quiet_says_nothing_and_still_refuses(run: Runner) -> None:
     done = run("--quiet", "--allow", "git.test:22", command="curl -s http://web.test/")
     assert (done.code, done.err) == (6, "")
@@ -167,7 +183,7 @@ def test_the_report_tells_of_every_flow_what_was_decided_and_why(run: Runner) ->
     assert (passed["name_from"], passed["rule"], passed["where"]) == ("sni", "web.test:443", "--allow")
     assert passed["sent"] > 300
     assert passed["received"] > 300
-    refused = done.only(name="tracker.test", error="A")
+    refused = done.only(name="tracker.test", question="A")
     assert (refused["verdict"], refused["type"], refused["hint"]) == ("refused", "dns", "--allow tracker.test")
 
 
@@ -271,3 +287,15 @@ def test_programs_that_ignore_proxy_variables_are_held_all_the_same(run: Runner,
     done = run("--allow", "web.test:80", command="env -i curl -s --noproxy '*' http://tracker.test/; true")
     assert "refused curl" in done.err
     assert len(world["tracker"].log) == before
+
+
+def test_an_address_that_the_hosts_routes_deliver_to_itself_is_the_hosts_own(run: Runner, world: Lab) -> None:
+    """No device has it (AnyIP, load balancers), so only the routing table knows."""
+    world["client"].run(["ip", "route", "add", "local", "203.0.113.77/32", "dev", "lo"], administrator=True)
+    listener = world["client"].socket()
+    listener.bind(("0.0.0.0", 5556))
+    listener.listen()
+    with listener:
+        assert run(command=_open("203.0.113.77", 5556)).out == ""
+        assert run("--allow", "tcp://*:5556", command=_open("203.0.113.77", 5556)).out == ""
+        assert run("--allow", "tcp://203.0.113.77:5556", command=_open("203.0.113.77", 5556)).out == "open\n"

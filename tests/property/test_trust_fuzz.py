@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
 from towpath.testing.pki import Pki
 from towpath.trust import Anchors, Evidence, LogList, Policy, Reference, der, evaluate, load, load_many
+from towpath.trust.crl import RevocationList
 from towpath.trust.reference import dns_matches
-from towpath.trust.revocation import RevocationList, load_staple, read_staple
+from towpath.trust.stapling import load_staple, read_staple
 from towpath.trust.transparency import parse_list
 from towpath.trust.transport import TransportPolicy
 
@@ -65,7 +66,9 @@ def fuzz_staple(data: bytes) -> None:
 def fuzz_crl(data: bytes) -> None:
     """Reads octets as a revocation list, on its own and as evidence."""
     evaluate([LEAF, ISSUER], None, None, PKI.at, ANCHORS, evidence=Evidence(crls=(data,))).until()
-    RevocationList(data).standing(LEAF, ISSUER, PKI.at)
+    found = RevocationList(data)
+    found.concerns(LEAF, ISSUER)
+    found.standing(LEAF, ISSUER, [ISSUER], PKI.at)
 
 
 def fuzz_der(data: bytes) -> None:

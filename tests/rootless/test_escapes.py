@@ -261,11 +261,16 @@ def test_the_packet_queue_cannot_be_taken_over(lab: RootlessLab, kind: int, body
     assert lab(attempt(f"netfilter({kind}, {body})", _NETLINK)).out == "EPERM\n"
 
 
-@pytest.mark.parametrize("port", [9, 53])
-@pytest.mark.parametrize("address", ["192.0.2.1", "0.0.0.0", "203.0.113.1"])
-def test_the_managers_ports_inside_cannot_be_bound(lab: RootlessLab, address: str, port: int) -> None:
-    before = "s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)"
-    assert lab(attempt(f"s.bind(({address!r}, {port}))", before)).out in ("EACCES\n", "EADDRINUSE\n")
+@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM"])
+@pytest.mark.parametrize("option", ["SO_REUSEADDR", "SO_REUSEPORT"])
+@pytest.mark.parametrize(
+    ("address", "port"), [("192.0.2.1", 9), ("0.0.0.0", 9), ("192.0.2.1", 53), ("0.0.0.0", 53), ("203.0.113.1", 53)]
+)
+def test_the_managers_ports_inside_cannot_be_bound(
+    lab: RootlessLab, address: str, port: int, option: str, kind: str
+) -> None:
+    before = f"s = socket.socket(type=socket.{kind}); s.setsockopt(socket.SOL_SOCKET, socket.{option}, 1)"
+    assert lab(attempt(f"s.bind(({address!r}, {port}))", before)).out == "EADDRINUSE\n"
 
 
 def test_a_set_user_id_program_runs_as_the_user(rootless: Rootless) -> None:

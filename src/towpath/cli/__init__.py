@@ -21,15 +21,21 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         parser = build(words)
-        options = parser.parse_args(words)
+        options, unknown = parser.parse_known_args(words)
+        if unknown:
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         return int(options.call(options))
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
     except TowpathError as error:
         print(f"towpath: {error}", file=sys.stderr)
         if error.hint:
             print(f"towpath: hint: {error.hint}", file=sys.stderr)
         return EXIT_TOWPATH_FAILED
+    except Exception:
+        # A mistake of ours: its trace is for whoever mends it, its code must not look like the command's.
+        sys.excepthook(*sys.exc_info())
+        return EXIT_TOWPATH_FAILED
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 141

@@ -20,11 +20,26 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(call=call)
 
 
+_FILES = ("FILE", "PATH", "DIR", "FILE.toml", "TARGET")
+
+
+def _complete_files(parser: argparse.ArgumentParser, how: object) -> None:
+    """Options and arguments whose value is a file say so by their metavar."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in set(action.choices.values()):
+                _complete_files(sub, how)
+        elif action.metavar in _FILES or action.dest in ("file", "files"):
+            action.complete = how  # type: ignore[attr-defined]
+
+
 def call(options: argparse.Namespace) -> int:
     """Prints the completion script."""
     import shtab
 
     from towpath.cli.parser import build
 
-    print(shtab.complete(build([], whole=True), options.shell))
+    parser = build([], whole=True)
+    _complete_files(parser, shtab.FILE)
+    print(shtab.complete(parser, options.shell))
     return 0

@@ -66,7 +66,7 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _exec(options: argparse.Namespace) -> int:
-    from towpath.kernel import current
+    from towpath.kernel import system
     from towpath.testing import background
 
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
@@ -76,7 +76,7 @@ def _exec(options: argparse.Namespace) -> int:
     if handle is None:
         raise Misuse(f"the lab gave no way to {options.host}")
     sys.stdout.flush()
-    current().hosts.enter(handle, administrator=False)
+    system.hosts.enter(handle, administrator=False)
     try:
         os.execvpe(command[0], command, {**os.environ, **answer["environment"]})
     except OSError as error:

@@ -55,6 +55,7 @@ def build(words: list[str], *, whole: bool = False) -> argparse.ArgumentParser:
     asked = next((word for word in words if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, formatter_class=Formatter)
+        sub.set_defaults(parser=sub)
         if whole or name == asked:
             importlib.import_module(f"towpath.cli.{name.replace('-', '_')}").add(sub)
     return parser

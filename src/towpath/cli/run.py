@@ -64,10 +64,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 < port < 65536:
-        raise argparse.ArgumentTypeError(f"{text} is not a port (1 to 65535)")
-    return port
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (1 to 65535)")
+    return int(text)
 
 
 def _environment(settings: list[str]) -> dict[str, str]:
@@ -100,7 +99,7 @@ def call(options: argparse.Namespace) -> int:
                 allow=options.allow,
                 deny=options.deny,
                 policy=options.policy,
-                allow_local=options.allow_local,
+                allow_local=sorted(set(options.allow_local)),
                 publish=publish,
                 allow_unix=options.allow_unix,
                 keep_fd=options.keep_fd,

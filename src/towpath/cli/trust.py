@@ -34,6 +34,7 @@ verbs:
   towpath trust FILE.pem...                 judge files: the first holds the leaf
   towpath trust diagnose URL                which transport security exception a server needs, and its cure
   towpath trust batch FILE                  one host or file a line, many at once, as JSON lines
+  towpath trust rules                       list the rules of a policy, each with its source
   towpath trust lab DIR                     write a root, a good server and every broken one
 
 exit codes: 0 accepted, 1 refused, 2 could not ask
@@ -65,6 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     asking.add_argument("--logs", metavar="FILE", help="the list of transparency logs that count (log_list.json)")
     asking.add_argument("--fetch-issuers", action="store_true", help="fetch missing issuers over http (default: no)")
     asking.add_argument("--fetch-crls", action="store_true", help="fetch revocation lists over http (default: no)")
+    asking.add_argument("--require-revocation", action="store_true", help="refuse what no list or staple calls good")
     asking.add_argument("--starttls", choices=("smtp", "imap", "ldap", "postgres"), help="talk this before TLS")
     asking.add_argument("--timeout", type=float, default=10.0, metavar="S", help="seconds (default: %(default)g)")
     telling = parser.add_argument_group("the answer")
@@ -168,7 +170,7 @@ def question(options: argparse.Namespace) -> Question:
     if options.policy == "web" and DEBIAN_LIST.exists():
         policy = replace(policy, public_suffix=PublicSuffixes.read(DEBIAN_LIST))
     return Question(
-        policy,
+        replace(policy, require_revocation=options.require_revocation),
         _moment(options.at) if options.at else None,
         _anchors(options.anchors or ["system"]),
         Evidence(
@@ -227,6 +229,10 @@ def _call(options: argparse.Namespace) -> int:
             from towpath.cli import trust_diagnose
 
             return trust_diagnose.run(_one(verb, rest), question(options), as_json=options.json)
+        if verb == "rules" and not rest:
+            from towpath.cli.trust_show import rules
+
+            return rules(Policy.named(options.policy), as_json=options.json)
         if verb == "lab":
             from towpath.cli.trust_lab import run as lab
             from towpath.testing.pki import Pki

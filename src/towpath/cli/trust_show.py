@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
 
 from towpath.trust import lifetimes
 from towpath.trust.certificate import Certificate
+from towpath.trust.policy import Policy
 from towpath.trust.result import Finding, Level, TrustResult, Verdict
+from towpath.trust.rules import rules_for
 
-__all__ = ["Paint", "lines"]
+__all__ = ["Paint", "clean", "lines", "rules"]
 
 _MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "FAIL", Verdict.NOT_CHECKED: "not checked", Verdict.NOT_APPLICABLE: "-"}
 
@@ -66,6 +70,21 @@ def lines(title: str, result: TrustResult, paint: Paint, *, every_rule: bool = F
         yield paint.dim("not checked: " + "; ".join(f"{found.id} ({found.observed})" for found in unchecked))
     yield from (paint.dim(clean(f"left out: {reason}")) for reason in result.ignored)
     yield from _outlook(result)
+
+
+def rules(policy: Policy, *, as_json: bool) -> int:
+    """Lists the rules that a policy holds a chain to."""
+    found = [(rule.requirement, rule.required) for rule in rules_for(policy.families)]
+    if as_json:
+        print(json.dumps([{**asdict(requirement), "required": required} for requirement, required in found]))
+        return 0
+    for level in Level:
+        print(f"{level.value}:")
+        for requirement, required in found:
+            if requirement.level is level:
+                print(f"  {requirement.id}: {requirement.title} ({requirement.source})")
+                print(f"      {required}")
+    return 0
 
 
 def _certificate(index: int, certificate: Certificate, result: TrustResult, paint: Paint) -> str:

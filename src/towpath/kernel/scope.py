@@ -8,7 +8,14 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-__all__ = ["Attachments", "CommandExit", "Queue", "Scope", "ScopePlan"]
+__all__ = ["DROP", "QUEUE_NUMBER", "REPEAT", "Attachments", "CommandExit", "Queue", "Scope", "ScopePlan"]
+
+
+QUEUE_NUMBER = 0
+"""The packet queue of a scope: it has a network namespace to itself, and so the first number."""
+
+DROP, REPEAT = 0, 4
+"""Verdicts: the packet is gone; it runs through the rules again, with the mark that the verdict gives it."""
 
 
 class ScopePlan(NamedTuple):

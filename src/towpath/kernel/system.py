@@ -10,8 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from towpath.kernel.hosts import Hosts
+    from towpath.kernel.network import Network
     from towpath.linux import addresses, mounts, owners, pipes, signals, sockets
     from towpath.linux.scope import CommandStopped, LinuxScope, ProcessFolder, SocketsMade
+
+    hosts: Hosts
+    """Makes little internets of hosts, and enters them."""
+
+    network: Network
+    """Reads links, addresses and routes, tells of changes, and answers which route a packet would take."""
 
 __all__ = [
     "CommandStopped",
@@ -19,7 +27,9 @@ __all__ = [
     "ProcessFolder",
     "SocketsMade",
     "addresses",
+    "hosts",
     "mounts",
+    "network",
     "owners",
     "pipes",
     "signals",
@@ -30,7 +40,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name[0].isupper():
+    found: Any
+    if name == "hosts":
+        found = importlib.import_module("towpath.linux.hosts").LinuxHosts()
+    elif name == "network":
+        found = importlib.import_module("towpath.linux.network").LinuxNetwork()
+    elif name[0].isupper():
         found = getattr(importlib.import_module("towpath.linux.scope"), name)
     else:
         found = importlib.import_module(f"towpath.linux.{name}")

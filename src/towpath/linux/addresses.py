@@ -35,7 +35,10 @@ class OwnAddresses:
             pass
         except OSError:
             pass  # ENOBUFS: more changes than the socket could hold
-        self._read()
+        try:
+            self._read()
+        except OSError:
+            return  # out of descriptors: what was known stays, and `leads_here` asks the kernel anyway
 
     def _read(self) -> None:
         found = set()
@@ -49,6 +52,19 @@ class OwnAddresses:
 
     def close(self) -> None:
         self._changes.close()
+
+
+def leads_here(address: str) -> bool:
+    """Whether the routing table delivers `address` to this host, though none of its devices has it (AnyIP)."""
+    probe = socket.socket(
+        socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+    )
+    with probe:
+        try:
+            probe.connect((address, 9))  # asks the routing table; sends nothing
+            return bool(probe.getsockname()[0] == probe.getpeername()[0])
+        except OSError:
+            return False
 
 
 def has_ipv6() -> bool:

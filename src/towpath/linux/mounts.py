@@ -94,6 +94,7 @@ def mask_sockets(paths: list[str], folders: list[str], keep: list[str]) -> list[
 
     Gives the folders that were covered: new files in them are in memory and never the host's.
     """
+    _pin_ancestors([path for path in paths if not path.startswith(tuple(f"{folder}/" for folder in folders))])
     kept = {os.path.realpath(path): os.open(path, os.O_PATH | os.O_CLOEXEC) for path in keep}
     covered = []
     for folder in folders:
@@ -115,6 +116,27 @@ def mask_sockets(paths: list[str], folders: list[str], keep: list[str]) -> list[
             libc.mount(f"/proc/self/fd/{descriptor}", path, None, _MS_BIND)
         os.close(descriptor)
     return covered
+
+
+def _pin_ancestors(paths: list[str]) -> None:
+    """Makes every folder above `paths` that this user could rename a mount point, which cannot be renamed.
+
+    A cover lies on a path within a mount. Were a folder above it moved to where another mount shows it, the socket
+    would be seen there uncovered; and what one run moved away, the next would not find to cover.
+    """
+    folders = set()
+    for path in paths:
+        folder = os.path.dirname(os.path.realpath(path))
+        while folder not in ("/", ""):
+            if os.access(os.path.dirname(folder), os.W_OK):
+                folders.add(folder)
+            folder = os.path.dirname(folder)
+    for folder in sorted(folders):
+        try:
+            libc.mount(folder, folder, None, _MS_BIND | _MS_REC)
+        except HostFault as fault:
+            if fault.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+                raise
 
 
 def _within(path: str, folders: list[str]) -> bool:

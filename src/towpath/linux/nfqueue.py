@@ -22,8 +22,6 @@ _LONGEST = 0xFFFF
 _WAITING_AT_MOST = 8192
 _RECEIVE_BUFFER = 8 << 20
 
-DROP, ACCEPT, REPEAT = 0, 1, 4
-
 _HEAD = struct.Struct("=IHHII4x")
 _TLV = struct.Struct("=HH")
 _ID = struct.Struct(">I")

@@ -14,13 +14,12 @@ import sys
 from typing import Any
 
 from towpath.errors import HostFault, PermissionMissing
-from towpath.kernel.scope import Attachments, CommandExit, ScopePlan
+from towpath.kernel.scope import QUEUE_NUMBER, Attachments, CommandExit, ScopePlan
 from towpath.linux import libc
 from towpath.linux.nfqueue import PacketQueue
 
 _NAMESPACES = libc.CLONE_NEWUSER | libc.CLONE_NEWNET | libc.CLONE_NEWNS | libc.CLONE_NEWPID
 _MOST_DESCRIPTORS = 250
-QUEUE_NUMBER = 0
 
 _WAYS_OUT = (
     "run as an administrator: sysctl -w {0}; or run Towpath where user namespaces are allowed (a virtual machine, a "

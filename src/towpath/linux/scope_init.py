@@ -16,7 +16,7 @@ import stat
 from typing import Any, NoReturn
 
 from towpath.errors import HostFault
-from towpath.kernel.scope import ScopePlan
+from towpath.kernel.scope import QUEUE_NUMBER, ScopePlan
 from towpath.linux import libc, mounts, seals, sockets
 from towpath.linux.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, NetlinkSocket
 from towpath.linux.nfqueue import PacketQueue
@@ -24,7 +24,6 @@ from towpath.linux.nftables import make_table
 from towpath.linux.rtnetlink import LOOPBACK_INDEX, add_address, add_route, set_link
 
 _TABLE = "towpath"
-_QUEUE = 0
 _SCRIPT_INTERPRETER = "/bin/sh"
 
 Held = list[tuple[tuple[str, int, int], int]]
@@ -114,10 +113,14 @@ def _make_network(plan: ScopePlan, gid: int) -> Held:
         if plan.address6:
             add_address(route, LOOPBACK_INDEX, plan.address6, 128)
             add_route(route, "::", 0, index=LOOPBACK_INDEX, source=plan.address6, local=True)
-    for path, value in {**plan.settings, "net/ipv4/ping_group_range": f"{gid} {gid}"}.items():
+    for path, value in {
+        **plan.settings,
+        "net/ipv4/ping_group_range": f"{gid} {gid}",
+        "net/ipv4/ip_unprivileged_port_start": "0",
+    }.items():
         _set(path, value)
     make_table(_TABLE, list(plan.table))
-    held: Held = [(("queue", 0, 0), PacketQueue(_QUEUE).socket.detach())]
+    held: Held = [(("queue", 0, 0), PacketQueue(QUEUE_NUMBER).socket.detach())]
     held.append((("diagnosis", 0, 0), NetlinkSocket(NETLINK_SOCK_DIAG).socket.detach()))
     for version in versions:
         own = plan.address4 if version == 4 else plan.address6 or ""

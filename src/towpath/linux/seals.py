@@ -25,6 +25,9 @@ _X32 = 0x40000000
 _SET_MODE_FILTER = 1
 
 _IO_URING_SETUP = 425
+_KEYS = {0xC000003E: (248, 249, 250), 0x40000003: (286, 287, 288), 0xC00000B7: (217, 218, 219)}
+"""add_key, request_key, keyctl: the kernel may start a helper outside to find a key, with the host's network."""
+
 _ABIS: dict[str, list[tuple[int, dict[str, int]]]] = {
     "x86_64": [
         (0xC000003E, {"socket": 41, "ioctl": 16, "socketpair": 53}),
@@ -64,12 +67,13 @@ def _refuse(number: int) -> bytes:
     return _instruction(_RETURN, _ERRNO | number)
 
 
-def _abi_block(calls: dict[str, int], *, x32: bool) -> bytes:
+def _abi_block(architecture: int, calls: dict[str, int]) -> bytes:
     """The checks of one ABI; falls through to a final allow."""
     out = _instruction(_LOAD, _NUMBER)
-    if x32:
+    if architecture == 0xC000003E:
         out += _instruction(_AT_LEAST, _X32, 0, 1) + _refuse(errno.ENOSYS)
-    out += _instruction(_EQUAL, _IO_URING_SETUP, 0, 1) + _refuse(errno.ENOSYS)
+    for number in (_IO_URING_SETUP, *_KEYS[architecture]):
+        out += _instruction(_EQUAL, number, 0, 1) + _refuse(errno.ENOSYS)
     if "socketcall" in calls:
         out += _instruction(_EQUAL, calls["socketcall"], 0, 1) + _refuse(errno.ENOSYS)
     families = (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK)
@@ -88,12 +92,12 @@ def _abi_block(calls: dict[str, int], *, x32: bool) -> bytes:
 
 
 def filter_program(machine: str) -> bytes:
-    """The seccomp filter for `machine`: four socket families, no io_uring, no typing into terminals."""
+    """The seccomp filter for `machine`: four socket families, no io_uring, no keys, no typing into terminals."""
     if machine not in _ABIS:
         raise FeatureMissing("seccomp", errno.ENOSYS, f"no filter for {machine}", feature=machine)
     out = _instruction(_LOAD, _ARCHITECTURE)
     for architecture, calls in _ABIS[machine]:
-        block = _abi_block(calls, x32=architecture == 0xC000003E)
+        block = _abi_block(architecture, calls)
         out += _instruction(_EQUAL, architecture, 0, len(block) // 8) + block
     return out + _instruction(_RETURN, _KILL)
 

@@ -7,6 +7,7 @@ the command and must be passed on. Only signalfd tells the two apart.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import struct
 
@@ -52,8 +53,6 @@ class SignalReader:
 
 def die_by(number: int) -> None:
     """Ends this process by the signal that ended the command, without a core file of its own."""
-    import resource
-
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)
@@ -71,8 +70,6 @@ def step_back() -> None:
 
     Were the manager to hold the command's output open, a reader of it would never see its end.
     """
-    import resource
-
     nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)

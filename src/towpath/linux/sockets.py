@@ -76,7 +76,6 @@ def original_destination(ancillary: list[tuple[int, int, bytes]]) -> tuple[bytes
 def dns_intake(version: int) -> socket.socket:
     """A UDP socket on port 53 of every address (all of them are local in a scope); answers leave from the one asked."""
     made = socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if version == 4:
         made.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
     else:

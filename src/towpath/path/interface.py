@@ -9,7 +9,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from towpath.errors import HostFault
-from towpath.kernel import current
+from towpath.kernel import system
 from towpath.kernel.network import (
     Address,
     AddressFacts,
@@ -194,7 +194,7 @@ def list_interfaces(network: Network | None = None) -> Interfaces:
     >>> [interface.name for interface in list_interfaces()]                           # doctest: +SKIP
     ['lo', 'eth0']
     """
-    return interfaces_of((current().network if network is None else network).read())
+    return interfaces_of((system.network if network is None else network).read())
 
 
 def interfaces_of(facts: NetworkFacts) -> Interfaces:

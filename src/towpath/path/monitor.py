@@ -8,7 +8,7 @@ from contextlib import aclosing
 from ipaddress import IPv6Address, ip_address
 
 from towpath.errors import HostFault, Misuse
-from towpath.kernel import current
+from towpath.kernel import system
 from towpath.kernel.network import Address, Network, NetworkChanges, NetworkFacts
 from towpath.path.interface import interfaces_of
 from towpath.path.marks import PathPolicy
@@ -50,7 +50,7 @@ class PathMonitor:
         self.requirements = PathRequirements() if requirements is None else requirements
         self.destination = None if destination is None else _address(destination)
         self.policy = PathPolicy.default() if policy is None else policy
-        self._network = current().network if network is None else network
+        self._network = system.network if network is None else network
         self._quiet = quiet
         self._patience = patience
 

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from towpath.errors import Misuse
-from towpath.kernel import current
+from towpath.kernel import system
 from towpath.kernel.network import Network, NetworkChanges
 from towpath.path.interface import InterfaceChange, Interfaces, list_interfaces
 
@@ -41,7 +41,7 @@ async def watch_interfaces(
         async for change in watch_interfaces():
             print([interface.name for interface in change.added])
     """
-    source = current().network if network is None else network
+    source = system.network if network is None else network
     before = Interfaces()
     async with aclosing(settled(source.changes, lambda: list_interfaces(source), quiet, patience)) as snapshots:
         async for interfaces in snapshots:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from towpath.errors import ConfigInvalid
 from towpath.policy.flow import MATCH, Flow, consider
+from towpath.policy.guard import guarded, local_kind
 from towpath.policy.host import ADDRESS, NAME, bracketed
 from towpath.policy.policy import Decision, Policy
 from towpath.policy.rule import BY_PORT, DEFAULT_PORTS, TRANSPORTS, Rule, parse_rule
@@ -78,7 +79,7 @@ def explain(policy: Policy, destination: str) -> Explanation:
     A name is taken to be asked of DNS and to resolve to some address that no rule names; the bytes to be those of the
     scheme, asking for that name. Without a scheme the port says it; without a port it is 443.
     """
-    asked = parse_rule(destination, "allow", "destination")
+    asked = parse_rule(_without_path(destination), "allow", "destination")
     host, port = asked.host, asked.port
     if host.kind != NAME and not (host.kind == ADDRESS and host.bits == (32 if host.version == 4 else 128)):
         raise ConfigInvalid(
@@ -101,7 +102,14 @@ def explain(policy: Policy, destination: str) -> Explanation:
     transport = TRANSPORTS[scheme]
     name = host.name if host.kind == NAME else None
     shown = f"{scheme}://{bracketed(host.text)}" + (f":{port}" if port else "")
-    if name is not None:
+    if name is None:
+        kind = local_kind(host.text)
+        if kind is not None and policy.names_address(host.text) is None:
+            reason, hint = guarded(kind, host.text, transport, port or 0)
+            return Explanation(shown, tuple(assumed), Decision("deny", None, reason, "address", hint), ())
+        if not policy.rules:
+            assumed.append("it is no address of the host that runs it: those only a rule that names them opens")
+    else:
         decision = policy.decide_name(name)
         if decision.verdict == "deny":
             if decision.hint:
@@ -117,6 +125,13 @@ def explain(policy: Policy, destination: str) -> Explanation:
         decision = policy.decide_seen(*_asked(flow), flow.scheme or "other", name)
         assumed.append(f"the bytes are {flow.speaks}" + (f" and ask for {name}" if name else " and ask for no name"))
     return Explanation(shown, tuple(assumed), decision, _flow_steps(policy, flow, decision))
+
+
+def _without_path(destination: str) -> str:
+    """A URL as people paste it: its path says nothing to a rule, and https is TLS or QUIC at its port."""
+    scheme, _, rest = destination.partition("://")
+    meant = {"http": "http", "https": "tls"}.get(scheme.lower())
+    return f"{meant}://{rest.partition('/')[0]}" if meant and rest else destination
 
 
 def _asked(flow: Flow) -> tuple[str, str, int, tuple[str, ...]]:

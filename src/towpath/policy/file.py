@@ -55,7 +55,8 @@ class _File:
         self._keys(tree, (), ("allow", "deny", "rule"))
         places = []
         if "allow" in tree or "deny" in tree:
-            places.append(Place(self._rules(tree, "allow", ()), self._rules(tree, "deny", ()), self._path))
+            allow, deny = self._rules(tree, "allow", ()), self._rules(tree, "deny", ())
+            places.append(Place(allow, deny, self._path, "allow" in tree))
         tables = tree.get("rule", [])
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise self._fault(("rule",), "rule is a list of tables", "begin each with [[rule]]")
@@ -67,7 +68,9 @@ class _File:
             if not isinstance(table.get("comment", ""), str):
                 raise self._fault((*here, "comment"), f"comment is a string, not {_kind(table['comment'])}")
             allow, deny = self._rules(table, "allow", here), self._rules(table, "deny", here)
-            places.append(Place(allow, deny, self._where(here)))
+            places.append(Place(allow, deny, self._where(here), "allow" in table))
+        if not places:
+            raise ConfigInvalid(self._path, "there is no rule in it", "allow = [] refuses everything")
         return places
 
     def _keys(self, table: dict[str, Any], here: _Path, known: tuple[str, ...]) -> None:

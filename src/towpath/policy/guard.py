@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from towpath.policy.host import number
 
-__all__ = ["embedded", "is_public_name", "local_kind", "private_kind"]
+__all__ = ["embedded", "guarded", "is_public_name", "local_kind", "private_kind"]
 
 
 def _table(*rows: tuple[int, int, int, str]) -> list[tuple[int, int, str]]:
@@ -86,6 +86,16 @@ def local_kind(address: str) -> str | None:
     ('loopback', 'link-local', None)
     """
     return _kind(address, _LOCAL_4, _LOCAL_6)
+
+
+def guarded(kind: str, address: str, transport: str, port: int) -> tuple[str, str]:
+    """Why a local address is refused, and the option that would open it. `kind` is `local_kind`'s or a phrase."""
+    what = kind if " " in kind else f"a {kind} address"
+    if kind == "loopback":
+        return f"{address} is {what}: a run has a loopback of its own", f"--allow-local {port or 'PORT'}"
+    shown = f"[{address}]" if ":" in address else address
+    hint = f"--allow icmp://{shown}" if transport == "icmp" else f"--allow {transport}://{shown}:{port}"
+    return f"{address} is {what}, which only a rule that names it opens", hint
 
 
 def private_kind(address: str) -> str | None:

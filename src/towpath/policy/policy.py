@@ -20,6 +20,8 @@ class Place(NamedTuple):
     allow: tuple[Rule, ...]
     deny: tuple[Rule, ...]
     where: str
+    closed: bool = False
+    """An allow list was written, though it may be empty: what it does not name is refused."""
 
 
 class Decision(NamedTuple):
@@ -60,8 +62,8 @@ class Policy:
     def __init__(self, places: Iterable[Place]) -> None:
         self.places = tuple(places)
         self.rules = tuple(rule for place in self.places for rule in (*place.deny, *place.allow))
-        self.empty = not self.rules
-        self.default = "deny" if any(place.allow for place in self.places) else "allow"
+        self.empty = not self.rules and not any(place.closed for place in self.places)
+        self.default = "deny" if any(place.allow or place.closed for place in self.places) else "allow"
         self._index = Index(self.rules)
 
     @classmethod

@@ -41,6 +41,9 @@ def not_covered(
             resolved = rule.host.matches_any_name(flow.names)
             return considered.why, "", _seen_hint(flow) if resolved else None
     if close:
+        if flow.scheme in BYTES and flow.name is not None and flow.names and flow.name not in flow.names:
+            # Allowing the name alone would not do: it was asked of an address that is another's.
+            return f"{close[0][1].why}, and the address is {flow.names[0]}'s", "", None
         return close[0][1].why, "", _seen_hint(flow)
     label = flow.names[0] if flow.names else flow.address
     what = f"{flow.transport} to {label}" + (f" port {flow.port}" if flow.port else "")

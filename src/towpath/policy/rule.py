@@ -99,6 +99,9 @@ def readable_slots(rule: Rule) -> list[tuple[str, int]]:
     return [] if rule.schemes & {"tcp", "udp", "icmp"} else slots(rule)
 
 
+_LIKELY_PORTS = frozenset(("22", "53", "80", "443", "8080", "8443"))
+
+
 def parse_rule(text: str, action: str, where: str) -> Rule:
     """Reads one rule; `action` is "allow" or "deny". Raises `ConfigInvalid`: column, and what to write."""
     return _Parser(text, action, where).rule()
@@ -155,6 +158,9 @@ class _Parser:
         if text[start] == "[":
             return self.in_brackets(start)
         if text.count(":", start) > 1:
+            address, _, last = text[start:].rpartition(":")
+            if last in _LIKELY_PORTS:
+                self.fail(start, f"is {last} a port?", f"[{address}]:{last} if so, [{text[start:]}] if not")
             return self.address(text[start:], start, version=6), None
         colon = text.find(":", start)
         end = len(text) if colon < 0 else colon

@@ -215,7 +215,11 @@ class DnsService:
         """Over TCP: one connection for each question, which is rare enough."""
         while not self._exhausted(query):
             server = self._server(query)
-            outside, code = sockets.dial_stream(6 if ":" in server else 4, server, _PORT)
+            try:
+                outside, code = sockets.dial_stream(6 if ":" in server else 4, server, _PORT)
+            except OSError:  # out of descriptors
+                query.attempt += 1
+                continue
             if code in (0, 115):
                 query.socket = outside
                 query.timer = self._loop.later(_TRY * 2, lambda: self._next_stream(query))

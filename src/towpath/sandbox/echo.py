@@ -8,12 +8,13 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
+from towpath.kernel.scope import DROP, REPEAT
 from towpath.kernel.system import sockets
 from towpath.policy.policy import Decision
 from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
 from towpath.sandbox.loop import IN, Loop
-from towpath.wire.ip import Packet, echo_reply, text_of
+from towpath.wire.ip import Packet, echo_reply, text_of, version_of
 
 if TYPE_CHECKING:
     from towpath.kernel.scope import Queue
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EchoIntake"]
 
-_DROP, _REPEAT = 0, 4
 _IDLE = 30.0
 _SWEEP_INTERVAL = 10.0
-_VERSIONS = {4: 4, 16: 6}
 _HEAD = struct.Struct(">BBHHH")
 
 Key = tuple[bytes, int, bytes]
@@ -60,7 +59,7 @@ class EchoIntake:
         if pinger is None:
             opened = self._open(key)
             if isinstance(opened, int):
-                self._queue.verdict(packet_id, _REPEAT, opened)
+                self._queue.verdict(packet_id, REPEAT, opened)
                 return
             pinger = opened
         pinger.touched = time.monotonic()
@@ -69,10 +68,10 @@ class EchoIntake:
             pinger.outside.send(request)
         except OSError as error:
             unreachable = ruleset.NO_ROUTE if error.errno == errno.ENETUNREACH else ruleset.HOST_UNREACHABLE
-            self._queue.verdict(packet_id, _REPEAT, unreachable)
+            self._queue.verdict(packet_id, REPEAT, unreachable)
             return
         pinger.flow.sent += len(packet.payload)
-        self._queue.verdict(packet_id, _DROP)
+        self._queue.verdict(packet_id, DROP)
 
     def _open(self, key: Key) -> _Pinger | int:
         source, identifier, address = key
@@ -82,7 +81,7 @@ class EchoIntake:
         if decision.verdict == "deny":
             self._ledger.refused(flow, decision)
             return ruleset.PROHIBITED
-        version = _VERSIONS[len(address)]
+        version = version_of(address)
         try:
             outside = sockets.echo_socket(version)
         except PermissionError:

@@ -74,6 +74,10 @@ class HttpGate:
         except PeerViolation as violation:
             raise Refused(self._refused(None, violation)) from violation
 
+    def release(self) -> bytes:
+        """Nothing: a request is passed on or refused when it has come."""
+        return b""
+
     def answered(self, data: bytes) -> None:
         """Only the server's consent ends the judging: what follows is no longer HTTP."""
         if not self.waiting:

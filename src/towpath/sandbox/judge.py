@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from towpath.policy.guard import embedded, is_public_name, local_kind, private_kind
+from towpath.kernel.system import addresses
+from towpath.policy.guard import embedded, guarded, is_public_name, local_kind, private_kind
 from towpath.policy.policy import Decision, Policy
 from towpath.wire import dns
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
-    from towpath.kernel.system import addresses
     from towpath.sandbox.names import NameEvidence
 
 __all__ = ["Judge"]
@@ -57,21 +57,22 @@ class Judge:
         return self.policy.decide_flow(transport, text, port, names)
 
     def _guard(self, transport: str, address: bytes, text: str, port: int) -> Decision | None:
-        kind = local_kind(text) or ("an address of this host" if self._leads_here(address) else None)
+        kind = local_kind(text) or ("an address of this host" if self._leads_here(address, text) else None)
         if kind is None or self.policy.names_address(text) is not None:
             return None
-        shown = f"[{text}]" if ":" in text else text
-        hint = f"--allow icmp://{shown}" if transport == "icmp" else f"--allow {transport}://{shown}:{port}"
-        if kind == "loopback" and transport == "tcp":
-            hint = f"--allow-local {port}"
-        what = kind if kind.startswith("an ") else f"a {kind} address"
-        return Decision("deny", None, f"{text} is {what}, which only a rule that names it opens", "address", hint)
+        reason, hint = guarded(kind, text, transport, port)
+        return Decision("deny", None, reason, "address", hint)
 
-    def _leads_here(self, address: bytes) -> bool:
+    def _leads_here(self, address: bytes, text: str) -> bool:
         """Whether it is an address of this host, or an IPv6 address that a gateway would take for one."""
         own = self._own.addresses
-        return address in own or (
-            len(address) == 16 and any(inner.to_bytes(4, "big") in own for inner in embedded(int.from_bytes(address)))
+        return (
+            address in own
+            or addresses.leads_here(text)
+            or (
+                len(address) == 16
+                and any(inner.to_bytes(4, "big") in own for inner in embedded(int.from_bytes(address)))
+            )
         )
 
     def seen(self, transport: str, address: bytes, port: int, scheme: str, name: str | None) -> Decision:

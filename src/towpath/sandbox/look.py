@@ -18,11 +18,12 @@ _HANDSHAKE = 22
 
 
 class FirstWords:
-    """`scheme` is "tls", "http" or "other"; `name` is the server's name in a ClientHello; `fault` says what was odd."""
+    """`scheme` is "tls", "http" or "other"; `name` and `length` are of a ClientHello; `fault` says what was odd."""
 
-    __slots__ = ("fault", "name", "scheme")
+    __slots__ = ("fault", "length", "name", "scheme")
 
-    def __init__(self, scheme: str, name: str | None = None, fault: str = "") -> None:
+    def __init__(self, scheme: str, name: str | None = None, fault: str = "", length: int = 0) -> None:
+        self.length = length
         self.scheme = scheme
         self.name = name
         self.fault = fault
@@ -39,7 +40,7 @@ def read(data: bytes) -> FirstWords | None:
             return FirstWords("other", fault=str(violation))
         if hello is None:
             return FirstWords("other", fault="a ClientHello longer than 64 KiB") if len(data) >= _MOST else None
-        return FirstWords("tls", hello.server_name)
+        return FirstWords("tls", hello.server_name, length=hello.length)
     like = http_request.looks_like(data)
     if like is None:
         return None

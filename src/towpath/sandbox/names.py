@@ -9,6 +9,8 @@ __all__ = ["NameEvidence"]
 
 LEAST_LIFETIME = 300.0
 """Seconds. Programs keep addresses longer than a TTL of a few seconds allows, and mean no harm by it."""
+MOST_NAMES = 64
+"""Names of one address: a zone that answers every name with it must neither fill the memory nor slow decisions."""
 MOST_ADDRESSES = 65536
 """A program that resolves without end pushes out the oldest evidence, not the manager's memory."""
 
@@ -32,6 +34,8 @@ class NameEvidence:
             known = self._names.setdefault(address, {})
             if name not in known:
                 self.generation += 1
+                if len(known) >= MOST_NAMES:
+                    del known[next(iter(known))]
             known[name] = moment + max(float(ttl), LEAST_LIFETIME)
             self._next_expiry = min(self._next_expiry, known[name])
         while len(self._names) > MOST_ADDRESSES:

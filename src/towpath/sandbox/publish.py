@@ -33,7 +33,8 @@ def parse_publish(text: str) -> tuple[int, int]:
     except ValueError:
         port = host_port = -1
     if not (0 <= host_port <= 65535 and 0 < port <= 65535):
-        raise ConfigInvalid("--publish", f"{text!r} is not [HOSTPORT:]PORT", "for example --publish 8080:80")
+        reason = f"{text!r} is not [HOSTPORT:]PORT with ports up to 65535"
+        raise ConfigInvalid("--publish", reason, "for example --publish 8080:80")
     return host_port, port
 
 

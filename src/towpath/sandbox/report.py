@@ -10,8 +10,6 @@ from towpath.sandbox.flows import Flow
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from towpath.kernel.system import owners
     from towpath.policy.policy import Decision
 
@@ -19,7 +17,10 @@ __all__ = ["LEVELS", "Ledger", "Row"]
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "icmp": socket.IPPROTO_ICMP}
+_REVERSE = (".in-addr.arpa", ".ip6.arpa")
 _MOST_ROWS = 10000
+_MOST_LINES = 1000
+"""Different refusals that are told one by one. A program that is refused without end is only counted from there on."""
 
 
 class Row(NamedTuple):
@@ -52,33 +53,17 @@ class Ledger:
         self._level = LEVELS[level]
         self._records = records
         self._thorough = records is not None or table or self._level <= LEVELS["info"]
-        self._find: Callable[[], owners.OwnerFinder] | None = None
         self._owners: owners.OwnerFinder | None = None
-        self._processes = -1
         self._numbers = 0
         self._told: dict[tuple[str, str, str], int] = {}
-        self._asked: set[tuple[str, str]] = set()
+        self._untold = 0
+        self._asked: set[tuple[str, str, str]] = set()
         self.rows: dict[Row, _Sum] = {}
         self.allowed = self.refused_flows = self.failed = 0
         self.overruns = 0
 
-    def use_owners(self, find: Callable[[], owners.OwnerFinder]) -> None:
-        """Takes what makes the finder of owners, for when the first is looked for."""
-        self._find = find
-
-    def use_processes(self, descriptor: int) -> None:
-        """Takes the run's /proc."""
-        self._processes = descriptor
-
-    def owners(self) -> owners.OwnerFinder:
-        """The finder of owners."""
-        if self._owners is None:
-            assert self._find is not None
-            self._owners = self._find()
-        if self._processes >= 0:
-            self._owners.use_processes(self._processes)
-            self._processes = -1
-        return self._owners
+    def use_owners(self, finder: owners.OwnerFinder) -> None:
+        self._owners = finder
 
     def say(self, level: str, text: str) -> None:
         """One line for the person who started the run."""
@@ -95,15 +80,18 @@ class Ledger:
 
     def _fold(self, key: tuple[str, str, str], text: str, *, counts: bool = True) -> None:
         if key not in self._told:
+            if len(self._told) >= _MOST_LINES:
+                self._untold += 1
+                return
             self._told[key] = 0
             self.say("warning", text)
         elif counts:
             self._told[key] += 1
 
     def _find_owner(self, flow: Flow) -> None:
-        if flow.owner is None and flow.direction == "out":
+        if self._owners is not None and flow.owner is None and flow.direction == "out":
             ends = (flow.source, flow.source_port, flow.address, flow.port)
-            flow.owner = self.owners().find(_PROTOCOLS[flow.transport], *ends)
+            flow.owner = self._owners.find(_PROTOCOLS[flow.transport], *ends)
 
     def opened(self, flow: Flow, decision: Decision, names: tuple[str, ...]) -> None:
         """A flow has asked for its first packet. Its names are what DNS answers of this run said of its address."""
@@ -145,9 +133,15 @@ class Ledger:
         flow.address, flow.port = b"", 0
         flow.error = kind
         # Programs ask for A and AAAA at once: that is one attempt, not a repetition.
-        again = (flow.name, kind) in self._asked
-        self._asked.add((flow.name, kind))
-        self._tell_refusal(flow, f"{flow.name} (dns)", decision, counts=again)
+        attempt = (_program(flow), flow.name, kind)
+        again = attempt in self._asked
+        if len(self._asked) < 2 * _MOST_LINES:
+            self._asked.add(attempt)
+        if flow.name.endswith(_REVERSE):
+            # ping and ssh ask for the name of an address and do well without: nobody needs a line about it.
+            self.say("info", f"refused {_who(flow)} -> {flow.name} (dns): {decision.reason}")
+        else:
+            self._tell_refusal(flow, f"{flow.name} (dns)", decision, counts=again)
         self._record(flow)
 
     def _tell_refusal(self, flow: Flow, what: str, decision: Decision, *, counts: bool = True) -> None:
@@ -213,6 +207,8 @@ class Ledger:
             if repeated:
                 subject = f"{program} -> {what}: " if what else ""
                 self.say("warning", f"{repeated} more of: {subject}{reason}")
+        if self._untold:
+            self.say("warning", f"{self._untold} more refusals, each of another kind; --report-file has them all")
         if self.overruns:
             self.say("warning", f"the packet queue overran {self.overruns} times: flows were delayed, none passed")
         self._write(
@@ -267,5 +263,6 @@ def _as_record(flow: Flow, decision: Decision | None, verdict: str, rule: str) -
         "hint": decision.hint if decision else None,
         "sent": flow.sent,
         "received": flow.received,
-        "error": flow.error or None,
+        "error": (flow.error or None) if flow.transport != "dns" else None,
+        "question": flow.error if flow.transport == "dns" else None,
     }

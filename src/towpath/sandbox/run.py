@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING
 
 from towpath.errors import ConfigInvalid, HostFault
 from towpath.kernel import system
-from towpath.kernel.scope import CommandExit, ScopePlan
+from towpath.kernel.scope import QUEUE_NUMBER, CommandExit, ScopePlan
 from towpath.sandbox import ruleset
 from towpath.sandbox.command import find, unusable
 from towpath.sandbox.options import RunOptions
@@ -28,7 +29,6 @@ OWN6 = "2001:db8:746f:7770::1"
 """The run's own addresses, from the ranges for documentation: no other host has them."""
 NAME_SERVER = "192.0.2.2"
 _RELAY_PORT = 9
-_QUEUE = 0
 _COPIED_SETTINGS = ("net/ipv4/tcp_syn_retries", "net/ipv4/ip_local_port_range", "net/ipv4/tcp_keepalive_time")
 
 
@@ -64,6 +64,8 @@ def _check(options: RunOptions) -> None:
     for path in options.allow_unix:
         if not os.path.exists(path):
             raise ConfigInvalid("--allow-unix", f"{path} does not exist", "start its server before the run")
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ConfigInvalid("--allow-unix", f"{path} is not a socket")
 
 
 def _open_streams() -> None:
@@ -101,7 +103,7 @@ def make_plan(options: RunOptions) -> ScopePlan:
         address6=own6,
         relay_port=_RELAY_PORT,
         local_ports=options.allow_local,
-        table=ruleset.lines(own, _RELAY_PORT, _QUEUE, options.allow_local),
+        table=ruleset.lines(own, _RELAY_PORT, QUEUE_NUMBER, options.allow_local),
         settings=_settings(),
         resolver_file=_resolver_file(),
         masked_sockets=system.mounts.listening_unix_sockets(),

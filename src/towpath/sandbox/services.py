@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from towpath.errors import PeerViolation
+from towpath.kernel.scope import DROP
 from towpath.kernel.system import SocketsMade, addresses, pipes
 from towpath.sandbox.dns import DnsService, resolvers
 from towpath.sandbox.echo import EchoIntake
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Services"]
 
-_DROP = 0
 _ECHO = ((4, ip.ICMP), (6, ip.ICMP6))
 
 
@@ -77,7 +77,7 @@ class Services:
             try:
                 packet = ip.parse(data)
             except PeerViolation:
-                queue.verdict(identity, _DROP)
+                queue.verdict(identity, DROP)
                 continue
             if packet.protocol == ip.TCP:
                 self._tcp.syn(identity, packet)
@@ -86,7 +86,7 @@ class Services:
             elif (packet.version, packet.protocol) in _ECHO:
                 self._echo.request(identity, packet)
             else:
-                queue.verdict(identity, _DROP)
+                queue.verdict(identity, DROP)
         self._ledger.overruns = queue.overruns
 
     def draining(self) -> bool:

@@ -39,7 +39,10 @@ class Gate(Protocol):
         """The client has said all. Raises `Refused` if that was cut short."""
 
     def answered(self, data: bytes) -> None:
-        """The other side has sent `data`."""
+        """The other side has sent `data`, b"" at its end."""
+
+    def release(self) -> bytes:
+        """What the gate kept back while it waited, to be admitted again or, once it is open, to pass."""
 
     waiting: bool
     """Read nothing more from the client until the other side has answered."""
@@ -236,7 +239,9 @@ class Stream:
         gate.answered(data)
         if gate.open:
             side.listener = None
-        if was_waiting and not gate.waiting:
+        if gate.open or (was_waiting and not gate.waiting):
+            out = self._sides[0]
+            out.heard = gate.release() + out.heard
             self._loop.soon(self._again)
 
     def _flush(self, side: _Direction) -> bool:

@@ -1,7 +1,8 @@
-"""The flow table at the end of a run."""
+"""The flow table at the end of a run. Written here, in few lines: the manager loads as little code as it can."""
 
 from __future__ import annotations
 
+import os
 from typing import TextIO
 
 from towpath.sandbox.report import Ledger
@@ -9,6 +10,12 @@ from towpath.sandbox.report import Ledger
 __all__ = ["print_table"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
+_RED, _YELLOW, _BOLD, _PLAIN = "\033[31m", "\033[33m", "\033[1m", "\033[0m"
+_WORDS = ("program", "destination", "via", "name learnt", "verdict", "rule")
+_FEW_WORDS = ("program", "destination", "verdict", "rule")
+_NUMBERS = ("flows", "sent", "received")
+_WIDE = 110
+"""Columns of a terminal in which the whole table can be read."""
 
 
 def size(count: int) -> str:
@@ -23,21 +30,41 @@ def size(count: int) -> str:
 
 def print_table(ledger: Ledger, out: TextIO) -> None:
     """Prints one row for all flows of a program to a destination that were decided alike."""
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("program", "destination", "via", "name learnt", "verdict", "rule"):
-        table.add_column(title, overflow="fold")
-    for title in ("flows", "sent", "received"):
-        table.add_column(title, justify="right", no_wrap=True)
+    if not ledger.rows:
+        out.write("towpath: no flows\n")
+        return
+    columns = _columns(out)
+    wide = columns is None or columns >= _WIDE
+    titles = [*_WORDS, *_NUMBERS] if wide else [*_FEW_WORDS, _NUMBERS[0]]
+    words = len(_WORDS if wide else _FEW_WORDS)
+    lines = [titles]
+    colours = [_BOLD]
     for row, total in ledger.rows.items():
-        style = "red" if row.verdict == "refused" else "yellow" if row.verdict.startswith("failed") else None
-        cells = (row.program, row.destination, row.transport, row.learnt, row.verdict, row.rule)
-        table.add_row(*map(escape, cells), str(total.flows), size(total.sent), size(total.received), style=style)
-    console = Console(file=out, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=out, highlight=False, width=160)
-    console.print(table)
+        colours.append(_RED if row.verdict == "refused" else _YELLOW if row.verdict.startswith("failed") else "")
+        if wide:
+            lines.append(list(row))
+            lines[-1] += [str(total.flows), size(total.sent), size(total.received)]
+        else:
+            destination = f"{row.destination} {row.transport}"
+            lines.append([row.program, destination, row.verdict, row.rule, str(total.flows)])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    out.write("\n")
+    for number, (line, colour) in enumerate(zip(lines, colours, strict=True)):
+        cells = [
+            cell.ljust(width) if column < words else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        text = "  ".join(cells).rstrip()
+        out.write(f"{colour}{text}{_PLAIN}\n" if columns is not None and colour else f"{text}\n")
+        if number == 0:
+            out.write("  ".join("-" * width for width in widths) + "\n")
+    if not wide:
+        out.write("towpath: names, bytes and more in a wider terminal, or with --report json\n")
+
+
+def _columns(out: TextIO) -> int | None:
+    """The width of a terminal; `None` for a file or a pipe, which is as wide as it must be."""
+    try:
+        return os.get_terminal_size(out.fileno()).columns
+    except (OSError, ValueError):
+        return None

@@ -12,15 +12,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from towpath.errors import PeerViolation
+from towpath.kernel.scope import DROP, REPEAT
 from towpath.kernel.system import pipes, sockets
 from towpath.policy.policy import Decision
 from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
+from towpath.sandbox.hello_gate import HelloGate
 from towpath.sandbox.http_gate import HttpGate, farewell
 from towpath.sandbox.look import PATIENCE, FirstWords, Look
 from towpath.sandbox.loop import BOTH_EDGES, FAILING, IN, Loop, Patience
-from towpath.sandbox.stream import Stream
-from towpath.wire.ip import Packet, text_of
+from towpath.sandbox.stream import Gate, Stream
+from towpath.wire.ip import Packet, text_of, version_of
 
 if TYPE_CHECKING:
     from towpath.kernel.scope import Queue
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TcpIntake"]
 
-_DROP, _REPEAT = 0, 4
 _ACCEPT_AT_ONCE = 64
 _HANDSHAKE_PATIENCE = 20.0
 _SWEEP_INTERVAL = 10.0
@@ -44,7 +45,6 @@ _MARKS = {
     errno.EACCES: ruleset.PROHIBITED,
     errno.EPERM: ruleset.PROHIBITED,
 }
-_VERSIONS = {4: 4, 16: 6}
 
 Key = tuple[bytes, int, bytes, int]
 
@@ -77,25 +77,23 @@ class TcpIntake:
         key = (packet.source, packet.source_port, packet.destination, packet.destination_port)
         if key in self._dialling or key in self._dead:
             # A SYN sent again while its dial is under way, or after the dial has timed out: let it time out as well.
-            self._queue.verdict(packet_id, _DROP)
+            self._queue.verdict(packet_id, DROP)
             return
         flow = Flow("tcp", *key)
         address, port = packet.destination, packet.destination_port
         decision = self._decide(address, port)
         self._ledger.opened(flow, decision, self._judge.names.of(address))
         if decision.verdict == "deny":
-            self._queue.verdict(packet_id, _REPEAT, ruleset.REFUSED)
-            self._ledger.refused(flow, decision)
+            self._ledger.refused(flow, decision)  # first: once it is told, the program may be gone
+            self._queue.verdict(packet_id, REPEAT, ruleset.REFUSED)
             return
-        version = _VERSIONS[len(address)]
+        version = version_of(address)
         try:
             server, code = sockets.dial_stream(version, text_of(address), port)
         except OSError as error:  # out of descriptors
             self._fail(packet_id, key, flow, error.errno or errno.EMFILE)
             return
-        if code == 0:
-            self._connected(packet_id, key, flow, server, decision)
-        elif code == errno.EINPROGRESS:
+        if code in (0, errno.EINPROGRESS):
             self._dialling[key] = packet_id
             self._loop.watch(
                 server.fileno(),
@@ -133,16 +131,16 @@ class TcpIntake:
         if code == errno.ETIMEDOUT:
             self._dead[key] = time.monotonic()
             self._sweep_later()
-            self._queue.verdict(packet_id, _DROP)
+            self._queue.verdict(packet_id, DROP)
         else:
-            self._queue.verdict(packet_id, _REPEAT, mark or ruleset.HOST_UNREACHABLE)
+            self._queue.verdict(packet_id, REPEAT, mark or ruleset.HOST_UNREACHABLE)
         flow.error = errno.errorcode.get(code, str(code))
         self._ledger.closed(flow)
 
     def _connected(self, packet_id: int, key: Key, flow: Flow, server: socket.socket, decision: Decision) -> None:
         self._dialled[key] = flow, server, decision, time.monotonic()
         self._sweep_later()
-        self._queue.verdict(packet_id, _REPEAT, ruleset.ALLOWED)
+        self._queue.verdict(packet_id, REPEAT, ruleset.ALLOWED)
 
     def _accept(self, listener: socket.socket) -> None:
         family = listener.family
@@ -181,7 +179,7 @@ class TcpIntake:
         flow: Flow,
         client: socket.socket,
         server: socket.socket,
-        gate: HttpGate | None = None,
+        gate: Gate | None = None,
         look: Look | None = None,
     ) -> None:
         ended = self._ender(flow)
@@ -243,16 +241,28 @@ class TcpIntake:
             flow.name, flow.name_from = words.name, "sni"
         if decision.verdict == "allow":
             self._ledger.decided(flow, decision)
-            self._relay(flow, client, server, None, look)
+            gate = self._hello_gate(flow, words.length) if words.scheme == "tls" else None
+            self._relay(flow, client, server, gate, look)
             return
         if words.fault:
             decision = Decision(
                 decision.verdict, decision.rule, f"{decision.reason} ({words.fault})", decision.evidence, decision.hint
             )
+        self._ledger.refused(flow, decision)  # first: once it is told, the program may be gone
         self._reset(server)
         self._reset(client)
-        self._ledger.refused(flow, decision)
         self._ender(flow)(0, 0, "refused")
+
+    def _hello_gate(self, flow: Flow, first: int) -> HelloGate:
+        def ask(name: str | None) -> Decision:
+            flow.name = name or flow.name
+            return self._judge.seen("tcp", flow.address, flow.port, "tls", name)
+
+        def refused(decision: Decision | None, violation: PeerViolation | None) -> None:
+            final = decision or Decision("deny", None, f"no second ClientHello: {violation}", "sni", None)
+            self._ledger.refused(flow, final)
+
+        return HelloGate(first, ask, refused)
 
     def _http_gate(self, flow: Flow) -> HttpGate:
         def ask(host: str) -> Decision:

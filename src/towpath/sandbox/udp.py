@@ -8,12 +8,13 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
+from towpath.kernel.scope import REPEAT
 from towpath.kernel.system import sockets
 from towpath.policy.policy import Decision
 from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
 from towpath.sandbox.loop import IN, Loop
-from towpath.wire.ip import Packet, text_of, unreachable4, unreachable6
+from towpath.wire.ip import Packet, text_of, unreachable4, unreachable6, version_of
 from towpath.wire.quic_initial import QuicFlow
 
 if TYPE_CHECKING:
@@ -24,13 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Injector", "UdpIntake"]
 
-_REPEAT = 4
 _LARGEST = 65535
 _DATAGRAMS_AT_ONCE = 64
 _IDLE_UNANSWERED, _IDLE = 60.0, 300.0
 _SWEEP_INTERVAL = 5.0
 _MOST_FLOWS = 16384
-_VERSIONS = {4: 4, 16: 6}
 _HEAD = struct.Struct(">HHHH")
 _EDGES = 1 | 1 << 31  # EPOLLIN | EPOLLET
 
@@ -76,7 +75,7 @@ class Injector:
         self._send(self._icmp, flow, [data])
 
     def _send(self, group: dict[int, socket.socket], flow: Flow, parts: list[bytes]) -> None:
-        sender = group[_VERSIONS[len(flow.address)]]
+        sender = group[version_of(flow.address)]
         try:
             sender.sendmsg(parts, sockets.from_address(flow.address), 0, (text_of(flow.source), 0))
         except OSError:
@@ -116,9 +115,9 @@ class UdpIntake:
         key = (packet.source, packet.source_port, packet.destination, packet.destination_port)
         refusal = None if key in self._table else self._open(key)
         if refusal is None:
-            self._queue.verdict(packet_id, _REPEAT, ruleset.ALLOWED)
+            self._queue.verdict(packet_id, REPEAT, ruleset.ALLOWED)
         else:
-            self._queue.verdict(packet_id, _REPEAT, _MARKS[refusal])
+            self._queue.verdict(packet_id, REPEAT, _MARKS[refusal])
 
     def _open(self, key: Key) -> str | None:
         """Makes the association; what to answer instead if there is none to be."""
@@ -131,7 +130,7 @@ class UdpIntake:
         if len(self._table) >= _MOST_FLOWS:
             self._close(next(iter(self._table)))
         try:
-            outside = sockets.dial_datagram(_VERSIONS[len(flow.address)], text_of(flow.address), flow.port)
+            outside = sockets.dial_datagram(version_of(flow.address), text_of(flow.address), flow.port)
         except OSError as error:
             flow.error = errno.errorcode.get(error.errno or 0, str(error))
             self._ledger.closed(flow)

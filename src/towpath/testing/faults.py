@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from towpath.errors import HostFault, Misuse
-from towpath.kernel import current
+from towpath.kernel import system
 
 if TYPE_CHECKING:
     from towpath.testing.lab_host import LabHost
@@ -139,7 +139,7 @@ def _administer(host: LabHost, node: str, command: list[str], words: str = "") -
     try:
         done = subprocess.run(
             command,
-            preexec_fn=lambda: current().hosts.enter(handle, administrator=True),
+            preexec_fn=lambda: system.hosts.enter(handle, administrator=True),
             input=words,
             text=True,
             capture_output=True,

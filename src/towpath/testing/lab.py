@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from towpath.errors import FeatureMissing, HostFault, Misuse
-from towpath.kernel import current
+from towpath.kernel import system
 from towpath.kernel.hosts import World
 from towpath.testing.addressing import lay_out
 from towpath.testing.authority import Authority
@@ -63,7 +63,7 @@ class Lab:
         """
         if self._world is not None:
             raise Misuse("this Lab runs already")
-        hosts = current().hosts
+        hosts = system.hosts
         files: dict[str, bytes] = {"/etc/resolv.conf": self._resolver_file()}
         if any(isinstance(service, Https) for host in self.plan.hosts for service in host.serves):
             self._authority = Authority()
@@ -113,7 +113,7 @@ class Lab:
         return f"{servers}options timeout:1 attempts:2\n".encode()
 
     def _bundle(self) -> str:
-        path = current().hosts.system_bundle()
+        path = system.hosts.system_bundle()
         if path is None:
             raise FeatureMissing(
                 "trust the Lab's authority",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from towpath.errors import HostFault, Misuse
-from towpath.kernel import current
+from towpath.kernel import system
 from towpath.testing.faults import Fault, apply
 from towpath.testing.records import Record
 
@@ -77,7 +77,7 @@ class LabHost:
         options["env"] = self.lab.environment(options.get("env"))
         handle = self.handle
         return subprocess.Popen(
-            command, preexec_fn=lambda: current().hosts.enter(handle, administrator=administrator), **options
+            command, preexec_fn=lambda: system.hosts.enter(handle, administrator=administrator), **options
         )
 
     @property
@@ -144,7 +144,7 @@ class LabHost:
 def _answer(out: socket.socket, handle: int, function: Callable[[], tuple[Any, list[int]]]) -> None:
     """In the forked process: never returns."""
     try:
-        current().hosts.enter(handle, administrator=True)
+        system.hosts.enter(handle, administrator=True)
         descriptors: list[int] = []
         try:
             result, descriptors = function()

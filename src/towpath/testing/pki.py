@@ -116,8 +116,12 @@ class Authority(Identity):
         days: int = 7,
         number: int | None = 1,
         extra: tuple[tuple[x509.ExtensionType, bool], ...] = (),
+        owner: x509.CertificateIssuer | None = None,
     ) -> bytes:
-        """A DER revocation list of those serial numbers, from an hour ago, for so many days."""
+        """A DER revocation list of those serial numbers, from an hour ago, for so many days.
+
+        `owner` is whose certificates they are, where the list is indirect.
+        """
         issued = self.at - timedelta(hours=1)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
         builder = builder.last_update(issued).next_update(issued + timedelta(days=days))
@@ -129,8 +133,10 @@ class Authority(Identity):
         for value, critical in extra:
             builder = builder.add_extension(value, critical)
         for serial in serials:
-            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(issued).build()
-            builder = builder.add_revoked_certificate(entry)
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(issued)
+            if owner is not None:
+                entry = entry.add_extension(owner, critical=True)
+            builder = builder.add_revoked_certificate(entry.build())
         return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.DER)
 
     def staple(

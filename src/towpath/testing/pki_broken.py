@@ -9,7 +9,7 @@ from datetime import timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from towpath.testing.pki import CLIENT, SERVER, Authority, Broken, Identity, Maker, Pki, Recipe
@@ -147,12 +147,22 @@ def _unusable_list(pki: Pki) -> Broken:
     return Broken(pki.good(HOST), "x509.revocation-lists", crl=pki.intermediate.crl(number=None))
 
 
-def _sha1(pki: Pki) -> Broken:
+def _weak_hash(pki: Pki, algorithm: str, digest: hashes.HashAlgorithm, rule: str) -> Broken:
+    """Signed with RSA and another hash, whose identifier is as long as that of SHA-256."""
     signer = pki.root.intermediate(replace(pki.authority_recipe("intermediate with an RSA key"), rsa_bits=2048))
     made = signer.issue(GOOD)
-    sha256_rsa, sha1_rsa = bytes.fromhex("06092a864886f70d01010b"), bytes.fromhex("06092a864886f70d010105")
-    weak = patched(made.certificate, signer, sha256_rsa, sha1_rsa, digest=hashes.SHA1())
-    return Broken(replace(made, certificate=weak), "policy.signature-hash")
+    sha256, other = bytes.fromhex("06092a864886f70d01010b"), bytes.fromhex(algorithm)
+    return Broken(replace(made, certificate=patched(made.certificate, signer, sha256, other, digest=digest)), rule)
+
+
+def _tiny_key(pki: Pki) -> Broken:
+    """No library makes such keys any more; the modulus is a number nobody has the factors of."""
+    made = pki.intermediate.issue(replace(GOOD, rsa_bits=1024))
+    whole = made.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    numbers = _tlv(0x02, b"\x00" + b"\xc5" * 64) + bytes.fromhex("0203010001")
+    rsa_algorithm = bytes.fromhex("300d06092a864886f70d0101010500")
+    tiny = _tlv(0x30, rsa_algorithm + _tlv(0x03, b"\x00" + _tlv(0x30, numbers)))
+    return Broken(replace(made, certificate=patched(made.certificate, pki.intermediate, whole, tiny)), "x509.strength")
 
 
 def _same_name_constraint(pki: Pki, name: str, critical: bool, rule: str) -> Broken:
@@ -181,6 +191,8 @@ BROKEN: dict[str, Maker] = {
     "path-too-long": _path_length,
     "too-deep": _too_deep,
     "outside-name-constraints": _name_constraints,
+    "md5": lambda pki: _weak_hash(pki, "06092a864886f70d010104", hashes.MD5(), "x509.signature"),
+    "rsa-512": _tiny_key,
     "unknown-critical-extension": lambda pki: _leaf(pki, "x509.critical-extensions", extra=((_UNKNOWN, True),)),
     "policy-required": _policy_required,
     "duplicate-extension": lambda pki: _patched(
@@ -207,7 +219,7 @@ BROKEN: dict[str, Maker] = {
     "900-days": lambda pki: _leaf(pki, "policy.lifetime", lasts=900 * DAY),
     "825-days-and-a-second": lambda pki: _leaf(pki, "policy.lifetime", lasts=825 * DAY + timedelta(seconds=1)),
     "rsa-1024": lambda pki: _leaf(pki, "apple.keys", rsa_bits=1024),
-    "sha-1": _sha1,
+    "sha-1": lambda pki: _weak_hash(pki, "06092a864886f70d010105", hashes.SHA1(), "policy.signature-hash"),
     "authority-as-leaf": lambda pki: _leaf(pki, "policy.leaf-authority", authority=True, usages=(SERVER, CLIENT)),
     "mail-only": lambda pki: _leaf(
         pki, "apple.alternative-names", names=("www@example.com",), reference="www@example.com"

@@ -20,7 +20,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID
 
 from towpath.errors import PeerViolation
@@ -53,9 +52,9 @@ PARSE_FAULTS = (
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
-    CryptographyDeprecationWarning,
+    UserWarning,
 )
-"""What `cryptography` raises for octets that it cannot or will not read; the warning where warnings are errors."""
+"""What `cryptography` raises for octets that it will not read; its warnings count where warnings are errors."""
 
 
 def name_key(name: x509.Name) -> NameKey:

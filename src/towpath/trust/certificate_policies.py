@@ -61,6 +61,14 @@ def fault(path: Sequence[Certificate], inputs: PolicyInputs) -> tuple[int, str] 
         0 if inputs.inhibit_mapping else length + 1,
         0 if inputs.inhibit_any else length + 1,
     )
+    anchor = path[-1]
+    if anchor.value(x509.CertificatePolicies) is not None:
+        # What an anchor states about policies limits what it is trusted for (RFC 5937 §3.2).
+        level = _next_level(level, anchor.value(x509.CertificatePolicies), True)
+    problem = _map(level, _mappings(anchor), counters.mapping > 0)
+    if problem:
+        return length, problem
+    _constrain(counters, anchor)
     for index in range(length - 1, -1, -1):
         certificate = path[index]
         use_any = counters.any_policy > 0 or (index > 0 and certificate.self_issued)
@@ -151,6 +159,10 @@ def _map(level: dict[str, _Node], mappings: list[tuple[str, str]], allowed: bool
 def _prepare_next(counters: _Counters, certificate: Certificate) -> None:
     if not certificate.self_issued:
         counters.step()
+    _constrain(counters, certificate)
+
+
+def _constrain(counters: _Counters, certificate: Certificate) -> None:
     constraints = certificate.value(x509.PolicyConstraints)
     if constraints is not None:
         if constraints.require_explicit_policy is not None:

@@ -18,7 +18,7 @@ from towpath.trust.reference import dns_syntax_fault, mailbox_syntax_fault, wild
 
 __all__ = ["MAX_COMPARISONS", "ConstraintFault", "faults", "syntax_fault"]
 
-MAX_COMPARISONS = 1 << 18
+MAX_COMPARISONS = 1 << 20
 """Names times constraints of one path; beyond it the path is refused rather than judged."""
 
 

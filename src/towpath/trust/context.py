@@ -14,7 +14,7 @@ from typing import Any
 
 from towpath.errors import TowpathError
 from towpath.trust.anchors import Anchors
-from towpath.trust.evidence import Evidence
+from towpath.trust.evidence import NOTHING, Evidence
 from towpath.trust.handshake import Presented, judge
 from towpath.trust.identities import ClientPolicy
 from towpath.trust.policy import Policy
@@ -114,7 +114,7 @@ def server_context(chain: Path, key: Path, clients: ClientPolicy | None = None) 
     context.set_ciphers(FORWARD_SECRET)
     context.load_cert_chain(chain, key)
     if isinstance(context, TrustContext) and clients is not None:
-        _equip(context, clients.policy, clients.anchors, Evidence())
+        _equip(context, clients.policy, clients.anchors, NOTHING)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -131,7 +131,7 @@ def ssl_context(
     policy: Policy = Policy.apple,
     anchors: Anchors | None = None,
     *,
-    evidence: Evidence = Evidence(),  # noqa: B008
+    evidence: Evidence = NOTHING,
 ) -> TrustContext:
     """A client's context: TLS 1.2 or later with forward secrecy, every server judged under `policy`.
 

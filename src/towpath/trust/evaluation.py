@@ -11,20 +11,20 @@ from towpath.errors import Misuse, PeerViolation
 from towpath.trust.aia import IssuerFetcher
 from towpath.trust.anchors import Anchors
 from towpath.trust.certificate import Certificate, load
-from towpath.trust.evidence import Evidence
+from towpath.trust.crl import RevocationList
+from towpath.trust.evidence import NOTHING, Evidence
 from towpath.trust.path import CandidatePath, PathFinder
 from towpath.trust.policy import Policy
 from towpath.trust.reference import Reference
 from towpath.trust.result import Finding, Level, TrustResult, Verdict
-from towpath.trust.revocation import RevocationList, load_staple
 from towpath.trust.rules import Context, Rule, rules_for
+from towpath.trust.stapling import load_staple
 
 __all__ = ["evaluate"]
 
 MAX_CHAIN = 2_000
 MAX_BOUNDARIES = 64
 """Moments that `until()` asks about: each is an evaluation of its own."""
-_NOTHING = Evidence()
 _LEVELS = list(Level)
 
 
@@ -35,7 +35,7 @@ def evaluate(
     at: datetime,
     anchors: Anchors,
     *,
-    evidence: Evidence = _NOTHING,
+    evidence: Evidence = NOTHING,
 ) -> TrustResult:
     """Judges a chain: is it good, for this name, at this time, under this policy; if not, why.
 
@@ -58,7 +58,7 @@ def evaluate(
     pool, ignored = _pool(chain[1:])
     wanted = Reference.parse(reference) if reference is not None else None
     fetcher = IssuerFetcher(evidence.fetch) if evidence.fetch is not None else None
-    return _judge(leaf, pool, ignored, wanted, policy or Policy.basic, at, anchors, evidence, fetcher)
+    return _judge(leaf, pool, ignored, wanted, policy or Policy.basic, at, anchors, evidence, fetcher, {})
 
 
 def _pool(others: Sequence[bytes | x509.Certificate | Certificate]) -> tuple[list[Certificate], tuple[str, ...]]:
@@ -82,9 +82,10 @@ def _judge(
     anchors: Anchors,
     evidence: Evidence,
     fetcher: IssuerFetcher | None,
+    links: dict[tuple[bytes, bytes], str],
 ) -> TrustResult:
     at = at.replace(microsecond=0)
-    finder = PathFinder(anchors, pool, at, policy.max_intermediates, fetcher)
+    finder = PathFinder(anchors, pool, at, policy.max_intermediates, fetcher, links=links)
     rules = rules_for(policy.families)
     best: tuple[tuple[int, ...], CandidatePath, list[Finding], bool] | None = None
     tried = 0
@@ -92,7 +93,7 @@ def _judge(
         tried += 1
         public = candidate.anchored and anchors.is_public(candidate.certificates[-1])
         context = Context(
-            candidate, candidate.certificates, candidate.anchored, public, reference, policy, at, evidence
+            candidate, candidate.certificates, candidate.anchored, public, reference, policy, at, evidence, pool
         )
         findings = _run(rules, context)
         rank = _rank(candidate, findings)
@@ -116,7 +117,7 @@ def _judge(
         public_anchor=public,
         ignored=ignored,
         _boundaries=lambda: () if finder.budget.spent else _boundaries(at, candidate.certificates, pool, evidence),
-        _again=lambda moment: _judge(leaf, pool, ignored, reference, policy, moment, anchors, evidence, fetcher),
+        _again=lambda moment: _judge(leaf, pool, ignored, reference, policy, moment, anchors, evidence, fetcher, links),
     )
 
 

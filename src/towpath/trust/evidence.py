@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from towpath.trust.revocation import RevocationSet
 from towpath.trust.transparency import LogList
 
-__all__ = ["Evidence", "Fetch"]
+__all__ = ["NOTHING", "Evidence", "Fetch"]
 
 Fetch = Callable[[str], bytes]
 """Gets the octets behind an http URL. It bounds its own time and size, and raises `OSError` when it cannot."""
@@ -36,3 +36,7 @@ class Evidence:
     logs: LogList | None = None
     fetch: Fetch | None = None
     """How a missing issuer may be fetched; `None`: it may not."""
+
+
+NOTHING = Evidence()
+"""No evidence beside the chain."""

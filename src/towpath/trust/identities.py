@@ -12,7 +12,7 @@ from cryptography import x509
 from towpath.trust.anchors import Anchors
 from towpath.trust.certificate import Certificate, NameKey, load, load_all, name_key
 from towpath.trust.evaluation import evaluate
-from towpath.trust.evidence import Evidence
+from towpath.trust.evidence import NOTHING, Evidence
 from towpath.trust.pins import Pins
 from towpath.trust.policy import Policy
 from towpath.trust.result import TrustResult
@@ -55,7 +55,7 @@ class ClientPolicy:
         chain: Sequence[bytes | x509.Certificate | Certificate],
         at: datetime,
         *,
-        evidence: Evidence = Evidence(),  # noqa: B008
+        evidence: Evidence = NOTHING,
     ) -> TrustResult:
         """The verdict on a client's chain, leaf first."""
         return evaluate(chain, None, self.policy, at, self.anchors, evidence=evidence)

@@ -8,7 +8,7 @@ from cryptography import x509
 
 from towpath.errors import PeerViolation
 from towpath.trust.certificate import Certificate
-from towpath.trust.revocation import RevocationList
+from towpath.trust.crl import RevocationList
 
 __all__ = ["MAX_LISTS", "MAX_LIST_OCTETS", "fetch_lists"]
 

@@ -17,6 +17,9 @@ from towpath.trust.signatures import issued_fault
 
 __all__ = ["Budget", "CandidatePath", "MissingIssuer", "PathFinder"]
 
+MAX_DEAD_ENDS = 3
+"""How many paths that lead nowhere are judged: anyone can send those, and each may cost as much as a good one."""
+
 MissingIssuer = Callable[[Certificate], Iterable[Certificate]]
 """Asked for the issuers of a certificate that nothing at hand issued."""
 
@@ -27,7 +30,7 @@ class Budget:
 
     signatures: int = 400
     steps: int = 4_000
-    paths: int = 200
+    paths: int = 100
     spent: str = ""
 
     def take(self, what: str) -> bool:
@@ -63,8 +66,9 @@ class PathFinder:
     max_intermediates: int
     missing: MissingIssuer | None = None
     budget: Budget = field(default_factory=Budget)
+    links: dict[tuple[bytes, bytes], str] = field(default_factory=dict)
+    """Which key made which signature, as far as it is known: fingerprint and key hash to the fault, empty for none."""
     _by_subject: dict[NameKey, list[Certificate]] = field(default_factory=lambda: defaultdict(list))
-    _links: dict[tuple[bytes, bytes], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for certificate in self.pool:
@@ -82,7 +86,7 @@ class PathFinder:
                 break
         # The one that got furthest explains most; a signature that fails explains more than an issuer that lacks.
         dead_ends.sort(key=lambda path: (bool(path.signature_fault), len(path.certificates)), reverse=True)
-        yield from dead_ends
+        yield from dead_ends[:MAX_DEAD_ENDS]
 
     def _extend(self, path: tuple[Certificate, ...]) -> Iterator[CandidatePath]:
         last = path[-1]
@@ -136,12 +140,12 @@ class PathFinder:
 
     def _link(self, child: Certificate, issuer: Certificate) -> str | None:
         key = child.fingerprint, issuer.spki_hash
-        known = self._links.get(key)
+        known = self.links.get(key)
         if known is None:
             if not self.budget.take("signatures"):
                 return None
             check = self.anchors.issued_fault if issuer in self.anchors else issued_fault
-            known = self._links[key] = check(child, issuer)
+            known = self.links[key] = check(child, issuer)
         return known
 
 

@@ -63,6 +63,6 @@ def _decode(text: str, where: str) -> bytes:
         digest = b""
     if len(digest) != 32:
         raise ConfigInvalid(
-            where, f"{text!r} is not base64 of a SHA-256", "towpath trust HOST --json shows spki_sha256"
+            where, f"{text!r} is not base64 of a SHA-256", "towpath trust HOST --json shows the pin of each certificate"
         )
     return digest

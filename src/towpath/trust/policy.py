@@ -53,6 +53,8 @@ class Policy:
     """Certificates between leaf and anchor, self-issued ones not counted."""
     pins: Pins = Pins()
     certificate_policies: PolicyInputs = PolicyInputs()
+    require_revocation: bool = False
+    """Every certificate below the anchor must have a revocation list, or the leaf a staple, that calls it good."""
     public_suffix: Callable[[str], bool] | None = None
     """Says whether a name is a public suffix; without it only ``*.`` over a single label is known to be one."""
     smallest_key: bool = True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from towpath.errors import TowpathError
 from towpath.trust.lifetimes import PUBLIC, Limit, refused_when_reissued
+from towpath.trust.pins import spki_pin
 
 if TYPE_CHECKING:
     from towpath.trust.certificate import Certificate
@@ -235,7 +236,7 @@ class TrustResult:
                     "key": certificate.key_name,
                     "signature_hash": certificate.signature_hash,
                     "sha256": certificate.fingerprint.hex(),
-                    "spki_sha256": certificate.spki_hash.hex(),
+                    "pin": spki_pin(certificate),
                 }
                 for certificate in self.path
             ],

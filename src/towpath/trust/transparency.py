@@ -23,8 +23,8 @@ from cryptography.x509.oid import ExtensionOID
 from towpath.errors import ConfigInvalid, PeerViolation
 from towpath.trust import der
 from towpath.trust.certificate import Certificate
-from towpath.trust.revocation import load_staple
 from towpath.trust.signatures import signature_fault
+from towpath.trust.stapling import load_staple
 
 __all__ = ["Log", "LogList", "Timestamp", "embedded", "parse_list", "timestamp_fault"]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from towpath.errors import PeerViolation
 
-__all__ = ["Packet", "checksum", "echo_reply", "parse", "text_of", "unreachable4", "unreachable6"]
+__all__ = ["Packet", "checksum", "echo_reply", "parse", "text_of", "unreachable4", "unreachable6", "version_of"]
 
 ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
@@ -39,6 +39,11 @@ class Packet(NamedTuple):
 def text_of(address: bytes) -> str:
     """The text form of a packed address."""
     return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
+
+
+def version_of(address: bytes) -> int:
+    """4 or 6, of a packed address."""
+    return 4 if len(address) == 4 else 6
 
 
 def parse(data: bytes) -> Packet:

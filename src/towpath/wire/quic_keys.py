@@ -120,6 +120,15 @@ class ClientKeys:
             return None
 
 
+def load() -> None:
+    """Imports what opening a packet takes, for programs that must import nothing later on."""
+    import hmac  # noqa: F401
+
+    from cryptography.exceptions import InvalidTag  # noqa: F401
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # noqa: F401
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: F401
+
+
 def _expand(secret: bytes, label: str, length: int) -> bytes:
     """HKDF-Expand-Label with an empty context (RFC 8446 section 7.1), for up to one SHA-256 block."""
     import hmac

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import dsa, rsa
 
 from towpath.trust import certificate_policies, constraints
 from towpath.trust.policy import Family
@@ -85,6 +86,23 @@ def signature(context: Context) -> Answer:
         ]
     disagreeing = [index for index, certificate in enumerate(context.path) if not certificate.algorithms_agree]
     return [Fault(index, "the two signature algorithm fields disagree") for index in disagreeing]
+
+
+@TABLE.rule(
+    "x509.strength",
+    "no key is of a size that has been broken",
+    level=Level.X509,
+    families=_CORE,
+    source="NIST SP 800-131A",
+    required="RSA and DSA keys of at least 1024 bits; policies ask for more",
+    hint="make a new key (RSA 2048 or larger, or P-256) and have the certificate issued for it",
+)
+def strength(context: Context) -> Answer:
+    return [
+        Fault(index, f"{certificate.label!r} has {certificate.key_name}")
+        for index, certificate in enumerate(context.path)
+        if isinstance(certificate.key, rsa.RSAPublicKey | dsa.DSAPublicKey) and certificate.key.key_size < 1024
+    ]
 
 
 @TABLE.rule(

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from cryptography import x509
+from cryptography.x509 import ReasonFlags
 
 from towpath.errors import PeerViolation
+from towpath.trust.certificate import Certificate
+from towpath.trust.crl import ALL_REASONS, RevocationList
 from towpath.trust.policy import Family
 from towpath.trust.result import Level
-from towpath.trust.revocation import RevocationList, Standing, Status, read_staple
 from towpath.trust.rules.table import Answer, Context, Fault, Passed, Skipped, Table, Unchecked
+from towpath.trust.signatures import issued_fault
+from towpath.trust.standing import Standing, Status
+from towpath.trust.stapling import read_staple
 
 TABLE = Table()
 _CORE = {Family.CORE}
+MAX_SIGNERS = 8
 _REPLACE = "the server must use a new certificate with a new key; this one was withdrawn"
 
 
@@ -27,7 +33,7 @@ _REPLACE = "the server must use a new certificate with a new key; this one was w
 def revoked_here(context: Context) -> Answer:
     revoked = context.evidence.revoked
     if revoked is None:
-        return Unchecked("no local set was given")
+        return Skipped("this host has no revocation set")
     return [
         Fault(index, f"{found.label!r} is revoked on this host")
         for index, found in enumerate(context.path)
@@ -87,7 +93,8 @@ def must_staple(context: Context) -> Answer:
     hint="",
 )
 def revocation_lists(context: Context) -> Answer:
-    if not context.evidence.crls:
+    required = context.policy.require_revocation
+    if not context.evidence.crls and not required:
         return Unchecked("no revocation list was given", "give the issuers' lists: --crl FILE")
     lists: list[RevocationList] = []
     faults: list[Fault] = []
@@ -96,24 +103,74 @@ def revocation_lists(context: Context) -> Answer:
             lists.append(RevocationList(data))
         except PeerViolation as error:
             faults.append(Fault(None, str(error), hint="give a revocation list in DER or PEM form"))
-    seen = 0
+    covered = 0
     for index in range(len(context.path) - 1):
         certificate, issuer = context.path[index], context.path[index + 1]
-        found = [standing for item in lists if (standing := item.standing(certificate, issuer, context.at)) is not None]
-        worst = _worst(found)
-        seen += bool(found)
-        if worst is not None and worst.status is not Status.GOOD:
-            hint = _REPLACE if worst.status is Status.REVOKED else f"fetch a usable list of {issuer.label!r}"
-            faults.append(Fault(index, f"{certificate.label!r}: list of {issuer.label!r}: {worst.detail}", hint=hint))
-    if not faults and not seen:
+        standing = _standing(context, index, lists)
+        if standing is None:
+            if required and not (index == 0 and context.evidence.staple is not None):
+                hint = f"fetch the revocation list of {issuer.label!r}: --fetch-crls, or --crl FILE"
+                faults.append(Fault(index, f"{certificate.label!r}: no revocation list is at hand", hint=hint))
+            continue
+        covered += 1
+        if standing.status is not Status.GOOD:
+            hint = _REPLACE if standing.status is Status.REVOKED else f"fetch a usable list of {issuer.label!r}"
+            faults.append(
+                Fault(index, f"{certificate.label!r}: list of {issuer.label!r}: {standing.detail}", hint=hint)
+            )
+    if faults:
+        return faults
+    if not covered and not required:
         return Unchecked("none of the lists is from an issuer on the path")
-    return faults
+    return Passed(f"lists for {covered} of {len(context.path) - 1} certificates below the anchor")
 
 
-def _worst(found: list[Standing]) -> Standing | None:
-    """A revocation counts from any list; a list that cannot be used only where no other one of that issuer can."""
-    for status in (Status.REVOKED, Status.GOOD, Status.UNUSABLE):
-        for standing in found:
-            if standing.status is status:
-                return standing
-    return None
+def _standing(context: Context, index: int, lists: list[RevocationList]) -> Standing | None:
+    """What all the lists say together: a revocation counts from any, a good word only for the reasons of its list."""
+    certificate, issuer = context.path[index], context.path[index + 1]
+    reasons: frozenset[ReasonFlags] = frozenset()
+    good: Standing | None = None
+    unusable: Standing | None = None
+    for item in lists:
+        if not item.concerns(certificate, issuer):
+            continue
+        standing = item.standing(certificate, issuer, _signers(context, index, item, lists), context.at)
+        if standing.status is Status.REVOKED:
+            return standing
+        if standing.status is Status.GOOD:
+            good, reasons = standing, reasons | item.reasons
+        else:
+            unusable = standing
+    if good is not None and reasons < ALL_REASONS:
+        return unusable or Standing(Status.UNUSABLE, "the lists at hand cover only some reasons for a revocation")
+    return good or unusable
+
+
+def _signers(context: Context, index: int, item: RevocationList, lists: list[RevocationList]) -> list[Certificate]:
+    """The trusted certificates of the list's issuer: those of the path, and others which the path certifies."""
+    above = context.path[index + 1 :]
+    found = [certificate for certificate in above if certificate.subject_key == item.issuer_key]
+    for certificate in context.pool:
+        if len(found) >= MAX_SIGNERS:
+            break
+        if certificate.subject_key != item.issuer_key or certificate in found:
+            continue
+        in_date = certificate.not_before <= context.at <= certificate.not_after
+        authority = next((authority for authority in above if _certifies(authority, certificate)), None)
+        if in_date and authority is not None and not _withdrawn(certificate, authority, lists, context):
+            found.append(certificate)
+    return found
+
+
+def _withdrawn(certificate: Certificate, authority: Certificate, lists: list[RevocationList], context: Context) -> bool:
+    concerned = [item for item in lists if item.concerns(certificate, authority)]
+    return any(
+        item.standing(certificate, authority, [authority], context.at).status is Status.REVOKED for item in concerned
+    )
+
+
+def _certifies(authority: Certificate, certificate: Certificate) -> bool:
+    usage = authority.key_usage
+    may_sign = authority.is_ca and (usage is None or usage.key_cert_sign)
+    named = authority.subject_key == certificate.issuer_key
+    return may_sign and named and not issued_fault(certificate, authority)

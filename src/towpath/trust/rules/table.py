@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,6 +30,8 @@ class Context:
     policy: Policy
     at: datetime
     evidence: Evidence
+    pool: Sequence[Certificate] = ()
+    """Whatever else the peer sent."""
 
     @property
     def leaf(self) -> Certificate:

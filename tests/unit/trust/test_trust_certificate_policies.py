@@ -111,6 +111,24 @@ def test_a_required_policy_is_valid_from_anchor_to_leaf(steps: list[Step], input
     assert accepted(steps, inputs) is good
 
 
+@pytest.mark.parametrize(
+    ("anchor", "leaf", "good"),
+    [
+        (Step((ONE,)), Step((ONE,)), True),
+        (Step((ONE,)), Step((TWO,)), False),
+        (Step((ANY_POLICY,)), Step((TWO,)), True),
+        (Step((ONE,), maps=((ONE, TWO),)), Step((TWO,)), True),
+        (Step(inhibit_any=0), Step((ANY_POLICY,)), False),
+    ],
+)
+def test_what_an_anchor_states_about_policies_limits_its_path(anchor: Step, leaf: Step, good: bool) -> None:
+    pki = Pki()
+    root = pki.new_root("with policies", extra=anchor.extensions())
+    identity = root.issue(Recipe(names=("www.example.com",), extra=leaf.extensions()))
+    policy = replace(Policy.basic, certificate_policies=EXPLICIT)
+    assert evaluate(identity.chain, None, policy, pki.at, Anchors.of(root.certificate)).accepted is good
+
+
 def test_many_mappings_at_every_step_take_no_time_that_grows_with_their_product() -> None:
     policies = tuple(f"2.999.{number}" for number in range(3))
     maps = tuple((one, two) for one in policies for two in policies)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from towpath.errors import PeerViolation
 from towpath.testing.pki import Identity, Pki, Recipe
 from towpath.testing.pki_broken import patched
 from towpath.trust import Anchors, Evidence, Policy, RevocationSet, TrustResult, Verdict, evaluate, load
+from towpath.trust.crl import ALL_REASONS
 from towpath.trust.lists import fetch_lists
 
 HOST = "www.example.com"
@@ -124,6 +126,14 @@ def test_a_revocation_counts_whatever_another_list_of_the_same_issuer_says(pki: 
         assert "revoked at" in judge(pki, leaf, Evidence(crls=crls))["x509.revocation-lists"].observed
 
 
+def test_a_list_without_a_number_or_with_a_critical_one_is_unusable(pki: Pki, leaf: Identity) -> None:
+    for crl, said in (
+        (pki.intermediate.crl(number=None), "no CRL number"),
+        (pki.intermediate.crl(number=None, extra=((x509.CRLNumber(1), True),)), "CRL number is critical"),
+    ):
+        assert said in judge(pki, leaf, Evidence(crls=(crl,)))["x509.revocation-lists"].observed
+
+
 def test_a_list_that_cannot_be_read_is_a_failure_and_not_silence(pki: Pki, leaf: Identity) -> None:
     finding = judge(pki, leaf, Evidence(crls=(b"rubbish",)))["x509.revocation-lists"]
     assert finding.verdict is Verdict.FAIL
@@ -173,8 +183,9 @@ def shard(url: str | None = None, **fields: bool) -> tuple[tuple[x509.ExtensionT
         (shard(OTHER_SHARD), Verdict.NOT_CHECKED),
         (shard(only_contains_user_certs=True), Verdict.PASS),
         (shard(only_contains_ca_certs=True), Verdict.NOT_CHECKED),
-        (shard(SHARD, indirect_crl=True), Verdict.FAIL),
+        (shard(SHARD, indirect_crl=True), Verdict.PASS),
         (((x509.DeltaCRLIndicator(1), True),), Verdict.FAIL),
+        (shard(only_contains_attribute_certs=True), Verdict.FAIL),
     ],
 )
 def test_a_list_speaks_only_for_the_certificates_in_its_scope(
@@ -233,3 +244,112 @@ def test_lists_are_fetched_from_where_the_certificates_say_and_only_usable_ones_
     asked.clear()
     fetch_lists([load(secure.certificate), load(middle.certificate)], fetch)
     assert asked == [], "https needs the trust that is being asked for"
+
+
+def relative(name: str) -> x509.RelativeDistinguishedName:
+    return x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, name)])
+
+
+def scoped(**fields: Any) -> tuple[tuple[x509.ExtensionType, bool], ...]:
+    """An issuing distribution point, critical."""
+    plain = {"full_name": None, "relative_name": None, "only_some_reasons": None} | dict.fromkeys(
+        ("only_contains_user_certs", "only_contains_ca_certs", "indirect_crl", "only_contains_attribute_certs"), False
+    )
+    return ((x509.IssuingDistributionPoint(**{**plain, **fields}), True),)
+
+
+def with_point(pki: Pki, **fields: Any) -> Identity:
+    plain: dict[str, Any] = dict.fromkeys(("full_name", "relative_name", "reasons", "crl_issuer"))
+    point = x509.DistributionPoint(**{**plain, **fields})
+    return pki.intermediate.issue(Recipe(names=(HOST,), extra=((x509.CRLDistributionPoints([point]), False),)))
+
+
+def test_a_distribution_point_may_be_named_relative_to_its_issuer(pki: Pki) -> None:
+    leaf = with_point(pki, relative_name=relative("one"))
+    full = [x509.DirectoryName(x509.Name([*pki.intermediate.certificate.subject.rdns, relative("one")]))]
+    for scope, verdict in (
+        (scoped(relative_name=relative("one")), Verdict.PASS),
+        (scoped(full_name=full), Verdict.PASS),
+        (scoped(relative_name=relative("two")), Verdict.NOT_CHECKED),
+    ):
+        evidence = Evidence(crls=(pki.intermediate.crl(extra=scope),))
+        assert judge(pki, leaf, evidence)["x509.revocation-lists"].verdict is verdict
+
+
+def test_lists_for_some_reasons_are_enough_only_together(pki: Pki, leaf: Identity) -> None:
+    some = frozenset({x509.ReasonFlags.key_compromise})
+    first = pki.intermediate.crl(extra=scoped(only_some_reasons=some))
+    rest = pki.intermediate.crl(extra=scoped(only_some_reasons=ALL_REASONS - some))
+    assert "only some reasons" in judge(pki, leaf, Evidence(crls=(first,)))["x509.revocation-lists"].observed
+    assert judge(pki, leaf, Evidence(crls=(first, rest)))["x509.revocation-lists"].verdict is Verdict.PASS
+
+
+def test_a_list_signed_with_the_other_key_of_a_rolled_over_authority_counts(pki: Pki) -> None:
+    recipe = pki.authority_recipe("key rollover")
+    new = pki.root.intermediate(recipe)
+    old = new.intermediate(recipe)
+    leaf = old.issue(Recipe(names=(HOST,)))
+    for serials, accepted in (((), True), ((leaf.certificate.serial_number,), False)):
+        assert judge(pki, leaf, Evidence(crls=(new.crl(*serials),))).accepted is accepted
+
+
+def test_a_separate_signer_of_lists_must_be_certified_and_not_revoked(pki: Pki) -> None:
+    recipe = replace(pki.authority_recipe("one name, two keys"), without=frozenset({x509.BasicConstraints}))
+    issuing = pki.root.intermediate(pki.authority_recipe("one name, two keys"))
+    listing = pki.root.intermediate(recipe)
+    forged = pki.new_root("Towpath test root").intermediate(recipe)
+    leaf = issuing.issue(Recipe(names=(HOST,)))
+    for signer, others, accepted in (
+        (listing, (), True),
+        (forged, (), False),
+        (listing, (pki.root.crl(listing.certificate.serial_number),), False),
+    ):
+        whole = replace(leaf, above=(*leaf.above, signer.certificate))
+        assert judge(pki, whole, Evidence(crls=(signer.crl(), *others))).accepted is accepted
+
+
+def test_an_indirect_list_speaks_of_the_issuer_it_names(pki: Pki) -> None:
+    lister = pki.root.intermediate(pki.authority_recipe("lister"))
+    place = [x509.DirectoryName(lister.certificate.subject)]
+    leaf = with_point(pki, crl_issuer=place)
+    serial = leaf.certificate.serial_number
+    whole = replace(leaf, above=(*leaf.above, lister.certificate))
+    of_ours = x509.CertificateIssuer([x509.DirectoryName(pki.intermediate.certificate.subject)])
+    for owner, verdict in ((of_ours, Verdict.FAIL), (None, Verdict.PASS)):
+        crl = lister.crl(serial, extra=scoped(indirect_crl=True), owner=owner)
+        assert judge(pki, whole, Evidence(crls=(crl,)))["x509.revocation-lists"].verdict is verdict
+    direct = judge(pki, whole, Evidence(crls=(lister.crl(serial), pki.intermediate.crl(serial))))
+    assert direct["x509.revocation-lists"].verdict is Verdict.NOT_CHECKED, "neither is the one it names"
+
+
+def test_revocation_can_be_demanded(pki: Pki, leaf: Identity) -> None:
+    policy = replace(Policy.apple, require_revocation=True)
+    anchors = Anchors.of(pki.root.certificate)
+    lists = pki.root.crl(), pki.intermediate.crl()
+    staple = pki.intermediate.staple(leaf.certificate)
+    for evidence, faulty in (
+        (Evidence(), [0, 1]),
+        (Evidence(crls=lists[:1]), [0]),
+        (Evidence(crls=lists[1:]), [1]),
+        (Evidence(crls=lists), []),
+        (Evidence(crls=lists[:1], staple=staple), []),
+    ):
+        result = evaluate(leaf.chain, HOST, policy, pki.at, anchors, evidence=evidence)
+        assert [failure.index for failure in result.failures] == faulty
+
+
+def test_no_more_than_eight_lists_are_fetched(pki: Pki) -> None:
+    asked: list[str] = []
+
+    def fetch(url: str) -> bytes:
+        asked.append(url)
+        return b""
+
+    path = []
+    for number in range(12):
+        place = x509.UniformResourceIdentifier(f"http://crl.test/{number}")
+        points = x509.CRLDistributionPoints([x509.DistributionPoint([place], None, None, None)])
+        extra = ((points, False),)
+        path.append(load(pki.intermediate.issue(Recipe(names=(HOST,), extra=extra)).certificate))
+    fetch_lists(path, fetch)
+    assert asked == [f"http://crl.test/{number}" for number in range(8)]

@@ -11,12 +11,12 @@ from towpath.trust.rules import ALL
 
 HOST = "www.example.com"
 TESTED_ELSEWHERE = {
-    "x509.revoked-here": "test_revocation",
-    "x509.staple": "test_revocation",
-    "apple.transparency": "test_transparency",
-    "policy.pins": "test_pins",
-    "web.wildcards": "test_names",
-    "web.revocation-pointer": "test_lifetimes",
+    "x509.revoked-here": "test_trust_revocation",
+    "x509.staple": "test_trust_revocation",
+    "apple.transparency": "test_trust_transparency",
+    "policy.pins": "test_trust_anchors_and_pins",
+    "web.wildcards": "test_trust_names",
+    "web.revocation-pointer": "test_trust_lifetimes",
 }
 
 
@@ -91,4 +91,6 @@ def test_every_rule_of_the_policy_is_reported_once_when_nothing_fails(pki: Pki, 
 def test_what_was_not_given_is_not_checked_rather_than_passed(pki: Pki, anchors: Anchors) -> None:
     result = evaluate(pki.good().chain, HOST, Policy.apple, pki.at, anchors)
     assert result["x509.revocation-lists"].verdict is Verdict.NOT_CHECKED
-    assert result["x509.revoked-here"].verdict is Verdict.NOT_CHECKED
+    public = Anchors.of(pki.root.certificate, public=True)
+    result = evaluate(pki.good().chain, HOST, Policy.apple, pki.at, public)
+    assert result["apple.transparency"].verdict is Verdict.NOT_CHECKED

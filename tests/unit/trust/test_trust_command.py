@@ -277,6 +277,11 @@ def test_issuers_and_revocation_lists_are_fetched_when_asked_for(
         assert "FAIL x509.revocation-lists" in capsys.readouterr().out
 
 
+def test_revocation_can_be_demanded_from_the_command_line(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trust(lab, str(lab / "good.pem"), "--require-revocation") == 1
+    assert "no revocation list is at hand" in capsys.readouterr().out
+
+
 def test_one_host_that_cannot_be_asked_does_not_hide_the_others(
     pki: Pki, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,3 +292,14 @@ def test_one_host_that_cannot_be_asked_does_not_hide_the_others(
     printed = capsys.readouterr()
     assert "accepted" in printed.out
     assert "connecting to" in printed.err
+
+
+def test_the_rules_of_a_policy_are_listed_with_their_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trust", "rules", "--policy", "web"]) == 0
+    printed = capsys.readouterr().out
+    assert "  web.common-name: a common name repeats an alternative name (BR 7.1.4.3)" in printed
+    assert "apple.usage" not in printed
+    assert main(["trust", "rules", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {"id", "title", "level", "source", "required"} == set(listed[0])
+    assert "apple.usage" in {rule["id"] for rule in listed}

@@ -9,7 +9,7 @@ import pytest
 
 from towpath.errors import Misuse, PeerViolation
 from towpath.testing.pki import Pki, Recipe
-from towpath.trust import Anchors, Evidence, Level, Policy, TrustRefused, Verdict, evaluate
+from towpath.trust import Anchors, Evidence, Level, Policy, TrustRefused, Verdict, evaluate, spki_pin
 
 HOST = "www.example.com"
 
@@ -95,6 +95,7 @@ def test_it_turns_into_json(pki: Pki, anchors: Anchors) -> None:
     result = evaluate(pki.broken("no-use").identity.chain, HOST, Policy.apple, pki.at, anchors)
     document = json.loads(json.dumps(result.as_dict()))
     assert document["accepted"] is False
+    assert [entry["pin"] for entry in document["path"]] == [spki_pin(certificate) for certificate in result.path]
     assert document["levels"] == {"basic X.509": "pass", "TLS server": "pass", "policy": "fail"}
     failed = [finding for finding in document["findings"] if finding["verdict"] == "fail"]
     assert [(finding["id"], finding["certificate"]) for finding in failed] == [("apple.usage", 0)]

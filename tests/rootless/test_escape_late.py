@@ -1,0 +1,102 @@
+"""Ways out that need the manager to do something while the command runs, or the next run to find something moved."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from tests.support.rootless import USER, Rootless
+
+
+def _given(user: Rootless, name: str) -> Path:
+    """A folder of the ordinary user's."""
+    folder = user.home / name
+    user.run(["mkdir", "-p", str(folder)])
+    return folder
+
+
+@pytest.mark.parametrize("report", ["table", "json", "none"])
+def test_code_that_the_command_plants_is_not_run_by_the_manager(rootless: Rootless, report: str) -> None:
+    """In an installation of the user's own, every module is the command's to write."""
+    home = _given(rootless, f"late-{report}")
+    shutil.copytree(rootless.site, home / "site")
+    proof = home / "escaped"
+    plant = f"open({str(proof)!r}, 'a').write('x')\n"
+    (home / "plant.txt").write_text(plant)
+    for path in (home, *home.rglob("*")):
+        shutil.chown(path, USER, USER)
+    script = (
+        f"find {home}/site -name '*.py' | while read f; do cat {home}/plant.txt >> $f; done; "
+        f"find {home}/site -name '*.pyc' -delete; "
+        "for m in opcode dis inspect json dataclasses resource traceback; do cp plant.txt $m.py; done; "
+        "curl -s http://refused.test/; curl -s http://198.51.100.7/; ping -c1 -W1 198.51.100.7 >/dev/null; sleep 0.2"
+    )
+    command = [rootless.python, "-m", "towpath", "run", "--report", report, "--allow", "good.test", "--", "sh", "-c"]
+    done = rootless.run([*command, script], cwd=home, env={"PYTHONPATH": str(home / "site")})
+    assert "refused" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not proof.exists()
+
+
+def _server(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    path.chmod(0o777)
+    return listener
+
+
+_CONNECT = """
+import socket, sys
+try: socket.socket(socket.AF_UNIX).connect(sys.argv[1]); print("reached")
+except OSError as error: print(error.strerror)
+"""
+
+
+def test_a_covered_socket_is_not_uncovered_by_moving_a_folder_above_it(rootless: Rootless) -> None:
+    home = _given(rootless, "moved")
+    for name in ("a", "m", "d/inner"):
+        rootless.run(["mkdir", "-p", str(home / name)])
+    with _server(home / "d" / "inner" / "s.sock"):
+        inside = (
+            f"cd {home}; mount --bind a m; mv d a/d; mv d/inner a/inner; "
+            f"for p in d a/d m/d a m; do python3 -c '{_CONNECT}' $p/inner/s.sock; done"
+        )
+        done = rootless.run([rootless.towpath, "run", "--", "unshare", "-Urm", "sh", "-c", inside])
+        assert "reached" not in done.stdout, done
+        assert done.stdout.count("\n") == 5
+
+
+def test_what_one_run_moves_away_the_next_still_covers(rootless: Rootless) -> None:
+    home = _given(rootless, "two-runs")
+    rootless.run(["mkdir", str(home / "d")])
+    with _server(home / "d" / "s.sock"):
+        run = [rootless.towpath, "run", "--"]
+        rootless.run([*run, "mv", str(home / "d"), str(home / "e")])
+        for name in ("d", "e"):
+            done = rootless.run([*run, "python3", "-c", _CONNECT, str(home / name / "s.sock")])
+            assert "reached" not in done.stdout, name
+
+
+def test_the_kernels_keys_cannot_be_asked_for(rootless: Rootless) -> None:
+    """The kernel may start a helper outside, with the host's network, to find one (request-key(8))."""
+    source = (
+        "import ctypes, errno\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "for n in (248, 249, 250): print(libc.syscall(n, b'dns_resolver', b'x.test', b'callout', -2), "
+        "errno.errorcode[ctypes.get_errno()])"
+    )
+    done = rootless.run([rootless.towpath, "run", "--", "python3", "-c", source])
+    assert done.stdout == "-1 ENOSYS\n" * 3
+
+
+def test_a_report_that_the_command_writes_to_is_cut_back_and_said(rootless: Rootless) -> None:
+    home = _given(rootless, "report")
+    report = home / "report.jsonl"
+    run = [rootless.towpath, "run", "--report-file", str(report), "--", "sh", "-c"]
+    done = rootless.run([*run, f"for i in 1 2 3 4 5 6 7 8 9; do echo '{{\"forged\": true}}' >> {report}; done"])
+    assert "forged" not in report.read_text()
+    assert "written to by others" in done.stderr
+    done = rootless.run([*run, f"rm {report}; echo forged > {report}"])
+    assert "was replaced" in done.stderr
