@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
-from towpath.linux import mounts, netlink, nfqueue
+from towpath.linux import mounts, netlink, network_messages, nfqueue
 from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
 from towpath.policy.policy import Policy
@@ -172,6 +172,31 @@ def netlink_messages(data: bytes) -> None:
         return
 
 
+def network_facts(data: bytes) -> None:
+    """Any body of a link, an address or a route is facts that have a consistent form, or a violation."""
+    try:
+        link = network_messages.parse_link(data)
+        assert link.index > 0
+        assert link.name
+    except PeerViolation:
+        pass
+    try:
+        address = network_messages.parse_address(data)
+        assert address is None or 0 <= address.prefix <= address.address.max_prefixlen
+    except PeerViolation:
+        pass
+    try:
+        route = network_messages.parse_route(data)
+        assert route is None or len(route.hops) <= len(data)
+        assert 0 <= network_messages.route_table(data) < 1 << 32
+    except PeerViolation:
+        pass
+    try:
+        assert network_messages.matters(data) in (True, False)
+    except PeerViolation:
+        pass
+
+
 def queue_packet(data: bytes) -> None:
     packet = nfqueue.parse_packet(data)
     if packet is not None:
@@ -207,6 +232,7 @@ ENTRIES: dict[str, Entry] = {
         http_request,
         ip_packet,
         netlink_messages,
+        network_facts,
         policy_explain,
         proc_net_unix,
         queue_packet,
@@ -240,6 +266,13 @@ _RECORD = b"\x16\x03\x01" + len(_HANDSHAKE).to_bytes(2, "big") + _HANDSHAKE
 _IP4_UDP = bytes.fromhex("4500001d00000000401100000a0000010a000002123400350009000078")
 _IP6_PING = bytes.fromhex("6000000000083a40") + bytes(32) + bytes.fromhex("8000000000010001")
 _QUEUED = netlink.message(0x300, 0, 0, bytes(4) + netlink.attr(1, b"\0\0\0\x2a\x08\0\3") + netlink.attr(10, _IP4_UDP))
+_LINK_BODY = bytes.fromhex("00000100030000000310010000000000") + netlink.attr(3, b"net\0")
+_LINK_BODY += netlink.attr(4, netlink.u32(1500)) + netlink.nested(18, netlink.attr(1, b"veth"))
+_ADDRESS_BODY = (
+    bytes.fromhex("0218800003000000") + netlink.attr(1, b"\xc0\0\2\x09") + netlink.attr(8, netlink.u32(0x80))
+)
+_ROUTE_BODY = bytes.fromhex("02000000fe04000100000000") + netlink.attr(4, netlink.u32(3))
+_ROUTE_BODY += netlink.attr(9, bytes.fromhex("1000000003000000") + netlink.attr(5, b"\xc0\0\2\1"))
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "addresses": (b"192.0.2.1", b"2001:db8::1", b"::ffff:127.0.0.1", b"64:ff9b::7f00:1"),
@@ -250,6 +283,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "first_words": (_REQUEST, _RECORD, b"SSH-2.0-x\r\n"),
     "ip_packet": (_IP4_UDP, _IP6_PING),
     "netlink_messages": (netlink.message(2, 0, 7, bytes(20)), netlink.message(3, 0, 1, netlink.attr(4, b"abc"))),
+    "network_facts": (_LINK_BODY, _ADDRESS_BODY, _ROUTE_BODY),
     "proc_net_unix": (b"0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/x y.sock\n",),
     "queue_packet": (_QUEUED,),
     "http_request": (_REQUEST, b"GET / HTTP/1.0\r\nHost: [2001:db8::1]\r\n\r\n", b"\r\n", b"PRI * HTTP/2.0\r\n\r\n"),

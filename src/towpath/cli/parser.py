@@ -15,6 +15,8 @@ COMMANDS: dict[str, str] = {
     "policy": "read policy files, and say what they mean for a destination",
     "lab": "run a little internet of hosts, and commands on them",
     "trust": "judge a certificate: good, for this name, on this date, under this policy; if not, why",
+    "interfaces": "list network interfaces: type, state, addresses; watch them change",
+    "path": "say what a connection would use now, or why there is no path",
     "completion": "print what a shell needs to complete this command",
 }
 """Subcommand to one line of help. The module `towpath.cli.NAME` has `add(parser)`, which sets the default `call`."""

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from towpath.kernel.hosts import Hosts
+    from towpath.kernel.network import Network
     from towpath.linux import addresses, mounts, owners, pipes, signals, sockets
     from towpath.linux.scope import CommandStopped, LinuxScope, ProcessFolder, SocketsMade
 
     hosts: Hosts
     """Makes little internets of hosts, and enters them."""
+
+    network: Network
+    """Reads links, addresses and routes, tells of changes, and answers which route a packet would take."""
 
 __all__ = [
     "CommandStopped",
@@ -25,6 +29,7 @@ __all__ = [
     "addresses",
     "hosts",
     "mounts",
+    "network",
     "owners",
     "pipes",
     "signals",
@@ -38,6 +43,8 @@ def __getattr__(name: str) -> Any:
     found: Any
     if name == "hosts":
         found = importlib.import_module("towpath.linux.hosts").LinuxHosts()
+    elif name == "network":
+        found = importlib.import_module("towpath.linux.network").LinuxNetwork()
     elif name[0].isupper():
         found = getattr(importlib.import_module("towpath.linux.scope"), name)
     else:

@@ -178,6 +178,19 @@ class NetlinkSocket:
                         raise HostFault(operation, code, words or os.strerror(code))
                     awaited.discard(sequence)
 
+    def fetch(self, operation: str, kind: int, payload: bytes) -> bytes:
+        """Asks for one thing and gives the body of the answer."""
+        sequence = self.next_sequence()
+        self.socket.send(message(kind, NLM_F_REQUEST, sequence, payload))
+        while True:
+            for reply, flags, number, body in messages(self.socket.recv(1 << 17)):
+                if number != sequence:
+                    continue
+                if reply == NLMSG_ERROR:
+                    code, words = error_of(flags, body)
+                    raise HostFault(operation, code or errno.EPROTO, words or os.strerror(code or errno.EPROTO))
+                return body
+
     def dump(self, operation: str, kind: int, payload: bytes) -> list[tuple[int, bytes]]:
         """Asks for a table; gives `(type, payload)` of every entry. An interrupted dump is asked for again."""
         while True:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from towpath.testing.lab import Lab
     from towpath.testing.lab_host import LabHost
+    from towpath.testing.network_twin import NetworkTwin
     from towpath.testing.pki import Pki
     from towpath.testing.plan import (
         Banner,
@@ -43,6 +44,7 @@ __all__ = [
     "LabHost",
     "LabPlan",
     "NameRecord",
+    "NetworkTwin",
     "Pki",
     "Record",
     "Router",
@@ -51,7 +53,7 @@ __all__ = [
     "UdpEcho",
 ]
 
-_HOMES = {"Lab": "lab", "LabHost": "lab_host", "Pki": "pki", "Record": "records"}
+_HOMES = {"Lab": "lab", "LabHost": "lab_host", "NetworkTwin": "network_twin", "Pki": "pki", "Record": "records"}
 
 
 def __getattr__(name: str) -> object:
