@@ -1,4 +1,4 @@
-"""Everything that serves the flows of a run, joined together. Imported when a flow needs it, or a moment before."""
+"""Everything that serves the flows of a run, joined together."""
 
 from __future__ import annotations
 
