@@ -19,13 +19,6 @@ def test_it_works_under_bubblewrap(rootless: Rootless) -> None:
     assert (done.returncode, done.stdout) == (7, f"{1000 if not os.getuid() else os.getuid()}\n"), done.stderr
 
 
-def test_bubblewrap_works_inside(rootless: Rootless) -> None:
-    need("bwrap")
-    wrap = ["bwrap", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--unshare-all"]
-    done = rootless.run([rootless.towpath, "run", "--", *wrap, "echo", "inside"])
-    assert done.stdout == "inside\n", done.stderr
-
-
 def test_runs_nest_for_an_ordinary_user(rootless: Rootless) -> None:
     run = [rootless.towpath, "run", "--"]
     done = rootless.run([*run, *run, *run, "sh", "-c", "ls /proc | grep -c '^[0-9]'; exit 5"])

@@ -69,6 +69,37 @@ def test_a_covered_socket_is_not_uncovered_by_moving_a_folder_above_it(rootless:
         assert done.stdout.count("\n") == 5
 
 
+_DETACH = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+uid, gid = os.getuid(), os.getgid()
+assert libc.unshare(0x10000000 | 0x00020000) == 0
+open("/proc/self/setgroups", "w").write("deny")
+open("/proc/self/uid_map", "w").write(f"0 {uid} 1")
+open("/proc/self/gid_map", "w").write(f"0 {gid} 1")
+assert libc.mount(None, b"/", None, 1 << 18 | 16384, None) == 0
+assert libc.mount(b"a", b"m", None, 4096, None) == 0
+moved, home = os.open("m", os.O_RDONLY), os.open(".", os.O_RDONLY)
+assert libc.mount(b"tmpfs", b"/mnt", b"tmpfs", 0, None) == 0
+os.mkdir("/mnt/old")
+print("pivot", libc.syscall({"x86_64": 155, "aarch64": 41}[os.uname().machine], b"/mnt", b"/mnt/old"))
+libc.umount2(b"/old", 2)
+try: os.rename("d", "a/d", src_dir_fd=home, dst_dir_fd=home)
+except OSError as error: print(error.strerror)
+else: print("moved")
+"""
+
+
+def test_a_covered_socket_is_not_uncovered_in_a_tree_that_was_detached(rootless: Rootless) -> None:
+    """A mount point can be renamed where its mounts are gone; only pivot_root(2) makes them go."""
+    home = _given(rootless, "detached")
+    for name in ("a", "m", "d"):
+        rootless.run(["mkdir", str(home / name)])
+    with _server(home / "d" / "s.sock"):
+        done = rootless.run([rootless.towpath, "run", "--", "python3", "-c", _DETACH], cwd=home)
+    assert done.stdout == "pivot -1\nDevice or resource busy\n", done
+
+
 def test_what_one_run_moves_away_the_next_still_covers(rootless: Rootless) -> None:
     home = _given(rootless, "two-runs")
     rootless.run(["mkdir", str(home / "d")])

@@ -28,6 +28,9 @@ _IO_URING_SETUP = 425
 _KEYS = {0xC000003E: (248, 249, 250), 0x40000003: (286, 287, 288), 0xC00000B7: (217, 218, 219)}
 """add_key, request_key, keyctl: the kernel may start a helper outside to find a key, with the host's network."""
 
+_PIVOT_ROOT = {0xC000003E: 155, 0x40000003: 217, 0xC00000B7: 41}
+"""With it a mount namespace of one's own can lose its mounts, and what they covered can be moved from under them."""
+
 _ABIS: dict[str, list[tuple[int, dict[str, int]]]] = {
     "x86_64": [
         (0xC000003E, {"socket": 41, "ioctl": 16, "socketpair": 53}),
@@ -74,6 +77,7 @@ def _abi_block(architecture: int, calls: dict[str, int]) -> bytes:
         out += _instruction(_AT_LEAST, _X32, 0, 1) + _refuse(errno.ENOSYS)
     for number in (_IO_URING_SETUP, *_KEYS[architecture]):
         out += _instruction(_EQUAL, number, 0, 1) + _refuse(errno.ENOSYS)
+    out += _instruction(_EQUAL, _PIVOT_ROOT[architecture], 0, 1) + _refuse(errno.EPERM)
     if "socketcall" in calls:
         out += _instruction(_EQUAL, calls["socketcall"], 0, 1) + _refuse(errno.ENOSYS)
     families = (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK)
