@@ -122,6 +122,8 @@ def _traces(world: Lab) -> list[object]:
 
     rules = client.run(["nft", "list", "ruleset"], administrator=True).stdout
     links = client.run(["ip", "-o", "link"]).stdout.count("\n")
-    routes = client.run(["ip", "route", "show", "table", "all"]).stdout
+    table = client.run(["ip", "route", "show", "table", "all"]).stdout.splitlines()
+    # The kernel adds its own routes when a link of the Lab has settled, which is nothing of a run's.
+    routes = sorted(line for line in table if not any(word in line for word in ("proto kernel", "multicast", "fe80")))
     listeners = client.run(["ss", "-Hlntu"]).stdout
     return [read("/proc/self/mountinfo"), client.call(read, "/proc/self/mountinfo"), rules, links, routes, listeners]
