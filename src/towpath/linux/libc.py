@@ -25,6 +25,9 @@ NUMBERS: dict[str, dict[str, int]] = {
         "seccomp": 317,
         "pivot_root": 155,
         "capset": 126,
+        "landlock_create_ruleset": 444,
+        "landlock_add_rule": 445,
+        "landlock_restrict_self": 446,
     },
     "aarch64": {
         "clone": 220,
@@ -35,12 +38,16 @@ NUMBERS: dict[str, dict[str, int]] = {
         "seccomp": 277,
         "pivot_root": 41,
         "capset": 91,
+        "landlock_create_ruleset": 444,
+        "landlock_add_rule": 445,
+        "landlock_restrict_self": 446,
     },
 }
 
 MACHINE = os.uname().machine
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from towpath.errors import PeerViolation
 from towpath.kernel.system import sockets
 from towpath.sandbox.flows import Flow
-from towpath.sandbox.loop import BOTH_EDGES, IN, Loop, Timer
+from towpath.hosting.loop import BOTH_EDGES, IN, Loop, Timer
 from towpath.wire import dns
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from towpath.errors import ConfigInvalid
 from towpath.kernel.system import SocketsMade, pipes, sockets
 from towpath.policy.policy import Decision
 from towpath.sandbox.flows import Flow
-from towpath.sandbox.loop import IN, OUT, Loop
+from towpath.hosting.loop import IN, OUT, Loop
 from towpath.sandbox.stream import Stream
 
 if TYPE_CHECKING:

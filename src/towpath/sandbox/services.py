@@ -10,7 +10,7 @@ from towpath.kernel.system import SocketsMade, addresses, pipes
 from towpath.sandbox.dns import DnsService, resolvers
 from towpath.sandbox.echo import EchoIntake
 from towpath.sandbox.judge import Judge
-from towpath.sandbox.loop import IN, Loop
+from towpath.hosting.loop import IN, Loop
 from towpath.sandbox.names import NameEvidence
 from towpath.sandbox.publish import Published
 from towpath.sandbox.tcp import TcpIntake

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from towpath.kernel.system import pipes, sockets
-from towpath.sandbox.loop import BOTH_EDGES, ENDING, READABLE, Loop
+from towpath.hosting.loop import BOTH_EDGES, ENDING, READABLE, Loop
 
 __all__ = ["Gate", "Refused", "Stream"]
 

@@ -20,7 +20,7 @@ from towpath.sandbox.flows import Flow
 from towpath.sandbox.hello_gate import HelloGate
 from towpath.sandbox.http_gate import HttpGate, farewell
 from towpath.sandbox.look import PATIENCE, FirstWords, Look
-from towpath.sandbox.loop import BOTH_EDGES, FAILING, IN, Loop, Patience
+from towpath.hosting.loop import BOTH_EDGES, FAILING, IN, Loop, Patience
 from towpath.sandbox.stream import Gate, Stream
 from towpath.wire.ip import Packet, text_of, version_of
 

@@ -13,7 +13,7 @@ from towpath.kernel.system import sockets
 from towpath.policy.policy import Decision
 from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
-from towpath.sandbox.loop import IN, Loop
+from towpath.hosting.loop import IN, Loop
 from towpath.wire.ip import Packet, text_of, unreachable4, unreachable6, version_of
 from towpath.wire.quic_initial import QuicFlow
 
