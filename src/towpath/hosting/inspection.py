@@ -102,6 +102,11 @@ class Inspection:
         """Undecided again: hold all, show nothing."""
         self._count = None
 
+    def restart(self) -> None:
+        """Undecided again, and whoever is asked next has seen nothing of what is held."""
+        self._count = None
+        self._shown = self.passed
+
 
 class Pass(NamedTuple):
     """Write these chunks; after them the direction's end, if it `ended`."""
@@ -211,6 +216,12 @@ class FlowInspection:
                 steps += self._pass(direction, chunks)
         self.allowed = not any(inspection.holding for inspection in self._directions.values())
         return steps + self._ask()
+
+    def restart(self) -> None:
+        """`handle_new_flow` is asked again, of a filter that remembers nothing of this flow."""
+        self.asked, self.paused = True, False
+        for inspection in self._directions.values():
+            inspection.restart()
 
     @property
     def _settled(self) -> bool:

@@ -178,9 +178,7 @@ class Ended(_Message):
     """`stop` has returned; nothing follows."""
 
 
-FromManager = (
-    Begin | NewName | NewFlow | Data | End | Closed | RulesChanged | Answered | OutputOpened | Stop
-)
+FromManager = Begin | NewName | NewFlow | Data | End | Closed | RulesChanged | Answered | OutputOpened | Stop
 FromWorker = Ready | Broken | Verdict | Failed | Resume | Update | Said | PromptAsked | OutputWanted | Ended
 
 _encoder = msgspec.msgpack.Encoder()

@@ -112,7 +112,10 @@ class Screening:
                 self._loop.later(UDP_PAUSE, lambda: self._expire(watch, turn))
             return
         self._follow(watch, steps)
-        if self._decided is not None and watch is self._watches[-1]:
+        if self._decided is None:
+            for direction in _DIRECTIONS:
+                self.passing(direction)
+        elif watch is self._watches[-1]:
             self._next()
 
     def _expire(self, watch: _Watch, turn: int) -> None:
@@ -191,7 +194,6 @@ class Screening:
                 if step.ended and index + 1 < len(self._watches):
                     after = self._watches[index + 1]
                     self._follow(after, after.inspection.end(step.direction))
-                self.passing(step.direction)
             elif isinstance(step, Show):
                 self._show(watch, step)
             elif isinstance(step, Complete):
@@ -220,6 +222,10 @@ class Screening:
             watch.session.ask(build, lambda verdict: self._answer(watch, turn, verdict))
         else:
             self._answer(watch, turn, Allow())
+
+    def asked(self) -> list[FilterSession]:
+        """The filters that were asked about this flow."""
+        return [watch.session for watch in self._watches]
 
     # What comes unasked.
 

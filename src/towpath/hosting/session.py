@@ -226,9 +226,7 @@ class FilterSession:
                 self._stray(worker)
         elif isinstance(message, messages.PromptAsked):
             number = message.number
-            self._services.prompt(
-                message.prompt, lambda reply: worker.link.send(messages.Answered(number, reply))
-            )
+            self._services.prompt(message.prompt, lambda reply: worker.link.send(messages.Answered(number, reply)))
         elif isinstance(message, messages.OutputWanted):
             self._open_output(worker, message)
 
