@@ -8,6 +8,8 @@ from collections.abc import Callable
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
+from towpath.hosting.manifest import inline_metadata, read_manifest
+from towpath.hosting.toml_text import TomlText
 from towpath.linux import mounts, netlink, network_messages, nfqueue
 from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
@@ -220,6 +222,21 @@ def proc_net_unix(data: bytes) -> None:
         assert all(path.startswith("/") for path in mounts.listening_unix_sockets(table.name))
 
 
+def script_manifest(data: bytes) -> None:
+    """Any script has a manifest, none, or a mistake in a line that the script has."""
+    source = data.decode("utf-8", "replace").replace("\r\n", "\n")
+    try:
+        inline = inline_metadata(source, "a.py")
+        manifest = read_manifest(TomlText(inline.text, "a.py", inline.line)) if inline else None
+    except ConfigInvalid as error:
+        assert error.where == "a.py" or 0 < int(error.where.removeprefix("a.py:")) <= source.count("\n") + 2
+        return
+    if manifest is not None:
+        assert inline is not None
+        assert manifest.id in inline.text
+        assert "content-filter-provider" in manifest.capabilities
+
+
 ENTRIES: dict[str, Entry] = {
     entry.__name__: entry
     for entry in (
@@ -239,6 +256,7 @@ ENTRIES: dict[str, Entry] = {
         quic_frames,
         quic_flow,
         rule_text,
+        script_manifest,
         tls_handshake,
         tls_stream,
     )
@@ -291,6 +309,10 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "quic_flow": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
     "quic_frames": (crypto(hello()), crypto(hello("evil.test")), b"\2\0\0\0\0", b"\x1c\0\0\0", crypto(b"x", 9)),
     "rule_text": (b"tls://*.good.test:8443", b"[2001:db8::/32]:22", b"10.0.0.0/8", b"*", b"https://x/"),
+    "script_manifest": (
+        b'"""Doc."""\n# /// script\n# [tool.towpath.extension]\n# id = "no-ads"\n# memory = 64\n#\n# ///\nx = 1\n',
+        b'# /// script\n# tool.towpath.extension = {id = "a", capabilities = ["prompt"]}\n# ///\n',
+    ),
     "tls_handshake": (_HANDSHAKE,),
     "tls_stream": (_RECORD, b"\x15\x03\x01\0\x02\x02\x28"),
 }

@@ -60,11 +60,11 @@ class ProviderContext(Protocol):
         """Asks a person. Needs the capability `prompt`, else raises `Misuse`. It has no deadline of its own."""
 
     def output(self, path: str) -> int:
-        """A descriptor of a regular file, opened for appending, made if need be; the provider closes it.
+        """A descriptor of a regular file, opened for reading and appending, made if need be; the provider closes it.
 
         `path` must stand in the provider's own config, word for word: there the user allowed it. It is relative to the
-        folder of the config file (or where the run was started). Needs the capability `output`. Raises `Misuse` for any
-        other path and `HostFault` when it cannot be opened.
+        folder of the config file (or to where the run was started). What an earlier run has written can be read from
+        the start. Needs the capability `output`. Raises `Misuse` for another path, `HostFault` when it cannot be opened.
         """
 
     def now(self) -> float:
