@@ -56,7 +56,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
     pass
 
 
-class Begin(_Message):
+class Begin(_Message, frozen=True):
     """Load the provider and start it."""
 
     file: str
@@ -68,17 +68,17 @@ class Begin(_Message):
     """`sys.path` for the author's imports."""
 
 
-class NewName(_Message):
+class NewName(_Message, frozen=True):
     ask: int
     question: Question
 
 
-class NewFlow(_Message):
+class NewFlow(_Message, frozen=True):
     ask: int
     flow: Flow
 
 
-class Data(_Message):
+class Data(_Message, frozen=True):
     """Held bytes of one direction, from `offset` on."""
 
     ask: int
@@ -88,7 +88,7 @@ class Data(_Message):
     data: bytes
 
 
-class End(_Message):
+class End(_Message, frozen=True):
     """A direction is complete, or quiet: a final verdict is wanted."""
 
     ask: int
@@ -96,40 +96,40 @@ class End(_Message):
     direction: str
 
 
-class Closed(_Message):
+class Closed(_Message, frozen=True):
     report: FlowReport
 
 
-class RulesChanged(_Message):
+class RulesChanged(_Message, frozen=True):
     config: dict[str, Any]
 
 
-class Answered(_Message):
+class Answered(_Message, frozen=True):
     """The answer to a prompt."""
 
     number: int
     reply: Reply
 
 
-class OutputOpened(_Message):
+class OutputOpened(_Message, frozen=True):
     """The descriptor for a path that was wanted comes with this message, alone in its packet; or `errno`."""
 
     number: int
     errno: int
 
 
-class Stop(_Message):
+class Stop(_Message, frozen=True):
     reason: int
 
 
-class Ready(_Message):
+class Ready(_Message, frozen=True):
     """The provider has started, with these settings; `hooks` are those that it overrides."""
 
     settings: FilterSettings | None
     hooks: tuple[str, ...]
 
 
-class Broken(_Message):
+class Broken(_Message, frozen=True):
     """The provider could not be loaded or started."""
 
     where: str
@@ -137,44 +137,44 @@ class Broken(_Message):
     hint: str | None
 
 
-class Verdict(_Message):
+class Verdict(_Message, frozen=True):
     ask: int
     verdict: Allow | Drop | Peek | Pause
 
 
-class Failed(_Message):
+class Failed(_Message, frozen=True):
     """A hook raised; `reason` is one line."""
 
     ask: int
     reason: str
 
 
-class Resume(_Message):
+class Resume(_Message, frozen=True):
     flow: int
     verdict: Allow | Drop | Peek | Pause
 
 
-class Update(_Message):
+class Update(_Message, frozen=True):
     flow: int
     verdict: Allow | Drop | Peek | Pause
 
 
-class Said(_Message):
+class Said(_Message, frozen=True):
     level: str
     text: str
 
 
-class PromptAsked(_Message):
+class PromptAsked(_Message, frozen=True):
     number: int
     prompt: Prompt
 
 
-class OutputWanted(_Message):
+class OutputWanted(_Message, frozen=True):
     number: int
     path: str
 
 
-class Ended(_Message):
+class Ended(_Message, frozen=True):
     """`stop` has returned; nothing follows."""
 
 

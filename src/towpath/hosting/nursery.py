@@ -60,7 +60,7 @@ class Nursery:
         loop.watch(zygote.fileno(), IN, lambda _events: self._hear())
 
     def make(self, link: WorkerLink, bundle: Bundle) -> None:
-        """Orders a worker for `link` and tells it what to load. The order is carried out at once or refused to `link`."""
+        """Orders a worker for `link` and tells it what to load; `link` hears of it."""
         self._made += 1
         self._expected[self._made] = link
         home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
@@ -71,7 +71,7 @@ class Nursery:
         link.send(
             messages.Begin(
                 file=bundle.file,
-                class_name=bundle.manifest.class_name,
+                class_name=bundle.class_name,
                 config=bundle.config,
                 config_where=bundle.config_file or "--filter",
                 capabilities=tuple(bundle.manifest.capabilities),
@@ -86,6 +86,5 @@ class Nursery:
             for link in self._expected.values():
                 link.drop()
             return
-        link = self._expected.pop(spawned.number, None)
-        if link is not None:
-            link.made(spawned)
+        if spawned.number in self._expected:
+            self._expected.pop(spawned.number).made(spawned)

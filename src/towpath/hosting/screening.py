@@ -1,13 +1,14 @@
 """One flow before the filters of a run: who is asked next, which bytes are held, what passes.
 
-Filters stand in a row. A new flow is put to one after the other, and the first `Drop` wins; bytes that one of them wants
-to see are held for it, and what it lets pass is held for the next that wants to see it. When nobody wants to see
+Filters stand in a row. A new flow is put to one after the other, and the first `Drop` wins; bytes that one of them
+wants to see are held for it, and what it lets pass is held for the next that wants to see it. When nobody wants to see
 anything any more, the flow is left to the kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -200,7 +201,7 @@ class Screening:
                 self._complete(watch, step)
         for direction in _DIRECTIONS:
             if watch.inspection.waits(direction) and direction not in self._timers:
-                self._timers[direction] = self._loop.later(QUIET, lambda one=direction: self._quiet(one))
+                self._timers[direction] = self._loop.later(QUIET, partial(self._quiet, direction))
 
     def _quiet(self, direction: Direction) -> None:
         self._timers.pop(direction, None)

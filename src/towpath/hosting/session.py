@@ -1,8 +1,8 @@
 """One filter while a run lasts: its worker, the questions it has not answered, and what happens when it fails.
 
-A worker that dies, breaks the protocol or leaves its oldest question for 5 s is replaced, and the new one is asked again
-about everything undecided. New code is taken over the same way, except that the old worker serves until the new one has
-started. Who fails too often is not started again, and the user's failure policy decides in its place.
+A worker that dies, breaks the protocol or leaves its oldest question for 5 s is replaced, and the new one is asked
+again about everything undecided. New code is taken over the same way, except that the old worker serves until the new
+one has started. Who fails too often is not started again, and the user's failure policy decides in its place.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from towpath.errors import ConfigInvalid, HostFault, Misuse, TowpathError
 from towpath.hosting import messages
-from towpath.hosting.load import convert_config, load_provider
+from towpath.hosting.load import load_provider, read_config
 from towpath.providers.content_filter import ContentFilterProvider
 from towpath.providers.flow import Flow, Question
 from towpath.providers.provider import LogLevel, Prompt, Reply
@@ -143,7 +143,8 @@ class _Worker:
         future = self._prompts[number] = self._loop.create_future()
         self._tell(messages.PromptAsked(number, question))
         try:
-            return await future
+            reply: Reply = await future
+            return reply
         finally:
             del self._prompts[number]
 
@@ -327,7 +328,9 @@ class _Worker:
 
     def _change_rules(self, message: messages.RulesChanged) -> None:
         try:
-            self._provider.config = convert_config(type(self._provider), message.config, self._begin.config_where)
+            begin = self._begin
+            made = read_config(type(self._provider), message.config, begin.config_where, begin.file)
+            self._provider.config = made
         except ConfigInvalid as error:
             self._tell(messages.Said("error", f"{error}; the old configuration stays"))
             return

@@ -96,7 +96,7 @@ def _serve(orders: socket.socket, live: Callable[[int], None], close_imports: Ca
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers; a pidfd tells of their end
-        system.confinement.follow_parent()
+        system.confinement.stand_apart(orders.fileno())
         close_imports()
         while True:
             data, descriptors, _flags, _address = socket.recv_fds(orders, _LARGEST, 2)

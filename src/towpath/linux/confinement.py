@@ -18,7 +18,7 @@ from typing import NoReturn
 from towpath.errors import FeatureMissing
 from towpath.linux import bpf, landlock, libc, seals
 
-__all__ = ["follow_parent", "spawn"]
+__all__ = ["spawn", "stand_apart"]
 
 _NAMESPACES = libc.CLONE_NEWUSER | libc.CLONE_NEWNET | libc.CLONE_NEWPID | libc.CLONE_NEWIPC
 _MOST_DESCRIPTORS = 64
@@ -75,8 +75,13 @@ def filter_program(machine: str) -> bytes:
     return out + bpf.allow()
 
 
-def follow_parent() -> None:
-    """This process dies with its parent, and nobody may look into its memory."""
+def stand_apart(kept: int) -> None:
+    """This process dies with its parent, nobody may look into its memory, and `kept` is all it holds open."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nothing, number)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
 

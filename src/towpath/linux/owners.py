@@ -105,7 +105,7 @@ class OwnerFinder:
             return _printable(file.read().strip())
 
     def _look_back(self, pid: int, parent: int) -> Background:
-        parents = []
+        parents: list[tuple[int, str]] = []
         while parent > 1 and len(parents) < _MOST_PARENTS:  # the first process is Towpath's own
             parents.append((parent, self._name(parent)))
             parent = self._parent(parent)[0]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from towpath.errors import ConfigInvalid, Misuse
 from towpath.providers.flow import Direction, Transport
-
-if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
 
 __all__ = ["MOST_RULES", "FilterAction", "FilterSettings", "NetworkRule"]
 
@@ -69,7 +67,6 @@ class FilterSettings(Struct, frozen=True, dict=True):
 
     def decide(self, transport: Transport, direction: Direction, ip: str, port: int) -> FilterAction:
         """What becomes of a flow with this remote address. An `ip` that is none raises `Misuse`."""
-        from ipaddress import ip_address
 
         try:
             address = ip_address(ip)
@@ -130,7 +127,6 @@ class _Matcher:
 
 
 def _network(where: str, text: str) -> IPv4Network | IPv6Network:
-    from ipaddress import IPv4Network, ip_network
 
     try:
         network = ip_network(text)
