@@ -141,7 +141,7 @@ class WorkerLink:
         for line in lines:
             self._lines += 1
             if self._lines <= _MOST_LINES:
-                self._say("info", line[:_LONGEST_LINE].decode("utf-8", "replace"))
+                self._say("warning", line[:_LONGEST_LINE].decode("utf-8", "replace"))
 
     def kill(self) -> None:
         """SIGKILL, at once or as soon as it exists."""

@@ -140,7 +140,7 @@ class Published:
             self._ledger.closed(flow)
 
         holds = filtering.holds(flow) if filtering is not None else None
-        stream = Stream(self._loop, self._pool, client, inside, done, holds=holds)
+        stream = Stream(self._loop, self._pool, client, inside, done, holds=holds, counted=filtering is not None)
         if filtering is not None:
             filtering.join(flow, stream, partial(self._cut, flow, stream))
         stream.start()

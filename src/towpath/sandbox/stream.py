@@ -121,7 +121,7 @@ class Stream:
     on the other once what came before it has been delivered.
     """
 
-    __slots__ = ("_done", "_loop", "_patience", "_pool", "_queued", "_sides", "client", "packets", "server")
+    __slots__ = ("_counted", "_done", "_loop", "_patience", "_pool", "_queued", "_sides", "client", "packets", "server")
 
     def __init__(
         self,
@@ -132,6 +132,8 @@ class Stream:
         done: Callable[[int, int, str], None],
         gate: Gate | None = None,
         holds: tuple[Hold, Hold] | None = None,
+        *,
+        counted: bool = False,
     ) -> None:
         self._loop = loop
         self._pool = pool
@@ -143,10 +145,10 @@ class Stream:
         out, back = _Direction(client, server), _Direction(server, client)
         out.gate = back.listener = gate
         self.packets: tuple[int, int] | None = None
-        """Sent and received on the server's side, counted for a stream that was held."""
+        """Sent and received on the server's side, if they are `counted`."""
+        self._counted = counted
         if holds is not None:
             out.hold, back.hold = holds
-            self.packets = (0, 0)
         self._sides = (out, back)
 
     @property
@@ -393,9 +395,12 @@ class Stream:
         self._loop.leave(one.fileno())
         sockets.reset(one)
 
-    def _abort(self, reason: str) -> None:
-        if self.packets is not None:
+    def _count(self) -> None:
+        if self._counted:
             self.packets = sockets.packets(self.server)
+
+    def _abort(self, reason: str) -> None:
+        self._count()
         self._reset(self.client)
         self._reset(self.server)
         self._finish(reason, close=False)
@@ -411,8 +416,8 @@ class Stream:
         if self._done is None:
             return
         done, self._done = self._done, None
-        if self.packets is not None:
-            self.packets = sockets.packets(self.server)
+        if close:
+            self._count()
         for side in self._sides:
             if side.pipe is not None:
                 if side.piped:

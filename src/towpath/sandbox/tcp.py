@@ -233,7 +233,7 @@ class TcpIntake:
             ended(sent, received, error)
 
         holds = filtering.holds(flow) if filtering is not None else None
-        stream = Stream(self._loop, self._pool, client, server, done, gate, holds)
+        stream = Stream(self._loop, self._pool, client, server, done, gate, holds, counted=filtering is not None)
         self._streams.add(stream)
         if filtering is not None:
             filtering.join(flow, stream, lambda refusal: self._cut(flow, stream, refusal))
