@@ -64,7 +64,8 @@ class ProviderContext(Protocol):
 
         `path` must stand in the provider's own config, word for word: there the user allowed it. It is relative to the
         folder of the config file (or to where the run was started). What an earlier run has written can be read from
-        the start. Needs the capability `output`. Raises `Misuse` for another path, `HostFault` when it cannot be opened.
+        the start. Needs the capability `output`. Raises `Misuse` for another path and `HostFault` when it cannot be
+        opened.
         """
 
     def now(self) -> float:
