@@ -107,7 +107,8 @@ class FilterHarness(Generic[P]):
         self._errors: list[BaseException] = []
         self._tasks: set[asyncio.Future[None]] = set()
         self._replies: list[Reply] = []
-        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        self._written = config
         made.attach(_Context(self))
 
     def __enter__(self) -> FilterHarness[P]:
@@ -186,7 +187,7 @@ class FilterHarness(Generic[P]):
         """Answers the prompt that has waited longest, or the next one where none waits."""
         reply = Reply(choice, reason)
         if self._waiting:
-            self._waiting.pop(next(iter(self._waiting))).set_result(reply)
+            self._waiting.pop(next(iter(self._waiting))).reply.set_result(reply)
             self.settle()
         else:
             self._replies.append(reply)
@@ -199,6 +200,7 @@ class FilterHarness(Generic[P]):
     def change_config(self, config: object) -> None:
         """The user has saved another config: `rules_changed` is called. A mistake in it raises `ConfigInvalid`."""
         self.provider.config = read_config(type(self.provider), config, "config", self._file)
+        self._written = config
         self._run("rules_changed", (type(None),))
 
     def stop(self, reason: StopReason = StopReason.NONE) -> None:
@@ -295,6 +297,16 @@ class FilterHarness(Generic[P]):
         return self._flows[number]
 
 
+class _Waiting:
+    """A prompt without an answer yet, and how many wait for it."""
+
+    __slots__ = ("count", "reply")
+
+    def __init__(self, reply: asyncio.Future[Reply]) -> None:
+        self.reply = reply
+        self.count = 0
+
+
 class _Context:
     """The `ProviderContext` of a harness."""
 
@@ -317,13 +329,21 @@ class _Context:
             harness.prompts.append(question)
             if harness._replies:
                 return harness._replies.pop(0)
-            harness._waiting[question.key] = harness.loop.create_future()
-        return await asyncio.shield(harness._waiting[question.key])
+            harness._waiting[question.key] = _Waiting(harness.loop.create_future())
+        waiting = harness._waiting[question.key]
+        waiting.count += 1
+        try:
+            return await asyncio.shield(waiting.reply)
+        finally:
+            waiting.count -= 1
+            if not waiting.count and harness._waiting.get(question.key) is waiting:
+                # Whoever asked has given up, so there is nothing left to answer.
+                del harness._waiting[question.key]
 
     def output(self, path: str) -> int:
         harness = self._harness
         harness._needs("output")
-        if path not in _texts(msgspec.to_builtins(harness.provider.config)):
+        if path not in _texts(msgspec.to_builtins(harness._written)):
             raise Misuse(f"output: {path!r} does not stand in the config, where a user would have allowed it")
         try:
             return os.open(harness.folder / path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
