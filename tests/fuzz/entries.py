@@ -225,12 +225,13 @@ def proc_net_unix(data: bytes) -> None:
 def script_manifest(data: bytes) -> None:
     """Any script has a manifest, none, or a mistake in a line that the script has."""
     source = data.decode("utf-8", "replace").replace("\r\n", "\n")
+    inline, manifest, where = None, None, "a.py:1"
     try:
         inline = inline_metadata(source, "a.py")
         manifest = read_manifest(TomlText(inline.text, "a.py", inline.line)) if inline else None
     except ConfigInvalid as error:
-        assert error.where == "a.py" or 0 < int(error.where.removeprefix("a.py:")) <= source.count("\n") + 2
-        return
+        where = error.where
+    assert where == "a.py" or 0 < int(where.removeprefix("a.py:")) <= source.count("\n") + 2
     if manifest is not None:
         assert inline is not None
         assert manifest.id in inline.text

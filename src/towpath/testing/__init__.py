@@ -1,4 +1,4 @@
-"""For our tests and our users': the Lab, a little internet of hosts in network namespaces.
+"""For our tests and our users': the Lab, a little internet of hosts in network namespaces, and harnesses for providers.
 
 from towpath.testing import Https, LabPlan
 
@@ -13,6 +13,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from towpath.testing.filter_harness import FilterHarness
+    from towpath.testing.flow_run import FlowRun
     from towpath.testing.lab import Lab
     from towpath.testing.lab_host import LabHost
     from towpath.testing.network_twin import NetworkTwin
@@ -37,6 +39,8 @@ __all__ = [
     "Banner",
     "Command",
     "Dns",
+    "FilterHarness",
+    "FlowRun",
     "Host",
     "Http",
     "Https",
@@ -53,7 +57,15 @@ __all__ = [
     "UdpEcho",
 ]
 
-_HOMES = {"Lab": "lab", "LabHost": "lab_host", "NetworkTwin": "network_twin", "Pki": "pki", "Record": "records"}
+_HOMES = {
+    "FilterHarness": "filter_harness",
+    "FlowRun": "flow_run",
+    "Lab": "lab",
+    "LabHost": "lab_host",
+    "NetworkTwin": "network_twin",
+    "Pki": "pki",
+    "Record": "records",
+}
 
 
 def __getattr__(name: str) -> object:
