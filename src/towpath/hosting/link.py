@@ -40,7 +40,8 @@ class WorkerLink:
         self._gone: Callable[[str], None] | None = gone
         self._line, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line.setblocking(False)
-        self._printed, self.output = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        printed, self.output = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._printed: int | None = printed
         os.set_blocking(self.output, True)
         self._unsent: list[messages.FromManager] = []
         self._packets: deque[bytes] = deque()
@@ -51,7 +52,7 @@ class WorkerLink:
         self._unwanted = False
         self._watched = IN
         loop.watch(self._line.fileno(), IN, self._ready)
-        loop.watch(self._printed, IN, lambda _events: self._read_printed())
+        loop.watch(printed, IN, self._printing)
 
     def made(self, spawned: Spawned) -> None:
         """The zygote has an outcome for this worker."""
@@ -127,21 +128,33 @@ class WorkerLink:
             for message in heard:
                 self._hear(message)
 
-    def _read_printed(self) -> None:
+    def _printing(self, _events: int) -> None:
+        self._read_printed()
+
+    def _read_printed(self) -> bool:
+        """Says the lines that have come; `False` when there is nothing more for now, or for ever."""
+        if self._printed is None:
+            return False
         try:
             data = os.read(self._printed, 1 << 16)
         except BlockingIOError:
-            return
+            return False
         if not data:
-            self._loop.forget(self._printed)
-            os.close(self._printed)
-            return
+            self._stop_reading()
+            return False
         *lines, self._text = (self._text + data).split(b"\n")
         self._text = self._text[:_LONGEST_LINE]
         for line in lines:
             self._lines += 1
             if self._lines <= _MOST_LINES:
                 self._say("warning", line[:_LONGEST_LINE].decode("utf-8", "replace"))
+        return True
+
+    def _stop_reading(self) -> None:
+        if self._printed is not None:
+            self._loop.forget(self._printed)
+            os.close(self._printed)
+            self._printed = None
 
     def kill(self) -> None:
         """SIGKILL, at once or as soon as it exists."""
@@ -168,6 +181,10 @@ class WorkerLink:
         self._loop.forget(self._line.fileno())
         self._line.close()
         self._close_pidfd()
+        for _ in range(_PACKETS_AT_ONCE):  # its last words; a worker that never ends them is not waited for
+            if not self._read_printed():
+                break
+        self._stop_reading()
 
     def _close_pidfd(self) -> None:
         if self._pidfd is not None:

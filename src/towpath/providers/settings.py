@@ -25,8 +25,8 @@ class NetworkRule(Struct, frozen=True):
     >>> NetworkRule("allow", "192.0.2.0/24", port=443, transport="tcp").port
     443
 
-    `remote` is an IP address, a prefix, or "" for any; `port` 0 is any port of the remote side. A rule matches loopback
-    addresses only if it names nothing else: neither "" nor "0.0.0.0/0" does.
+    `remote` is an IP address, a prefix, or "" for any; `port` 0 is any port of the remote side. A rule matches an
+    outbound flow to a loopback address only if it names nothing else: neither "" nor "0.0.0.0/0" does.
     """
 
     action: FilterAction
@@ -67,14 +67,13 @@ class FilterSettings(Struct, frozen=True, dict=True):
 
     def decide(self, transport: Transport, direction: Direction, ip: str, port: int) -> FilterAction:
         """What becomes of a flow with this remote address. An `ip` that is none raises `Misuse`."""
-
         try:
             address = ip_address(ip)
         except ValueError:
             raise Misuse(f"decide: {ip!r} is not an IP address") from None
         inner = address if address.version == 4 else address.ipv4_mapped or address
         version, value = inner.version, int(inner)
-        loopback = inner.is_loopback
+        loopback = inner.is_loopback and direction == "outbound"  # inbound it is the host, through a published port
         for matcher in self._matchers:
             if matcher.matches(transport, direction, version, value, port, loopback):
                 return matcher.action
