@@ -140,7 +140,7 @@ class Filters:
         home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
         whole = os.path.join(home, path)
         if whole not in self._outputs:
-            descriptor = os.open(whole, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+            descriptor = os.open(whole, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
                 raise OSError(22, "not a regular file")

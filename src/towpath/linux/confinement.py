@@ -77,6 +77,7 @@ def filter_program(machine: str) -> bytes:
 
 def stand_apart(kept: int) -> None:
     """This process dies with its parent, nobody may look into its memory, and `kept` is all it holds open."""
+    libc.name_thread(b"towpath-zygote")
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(nothing, number)
@@ -105,6 +106,7 @@ def _enter(live: Callable[[int], None], channel: int, output: int, readable: Seq
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
         _keep_only(channel, output)
         _limit(memory)
+        libc.name_thread(b"towpath-worker")
         os.environ.clear()
         os.chdir("/")
         seals.drop_capabilities()
