@@ -9,6 +9,7 @@ from towpath.errors import TowpathError
 from towpath.hosting import worker
 from towpath.hosting.bundle import Bundle, find_bundle
 from towpath.hosting.filters import Filters
+from towpath.hosting.loop import IN
 from towpath.hosting.nursery import Nursery
 from towpath.hosting.zygote import Zygote
 from towpath.kernel import system
@@ -39,7 +40,7 @@ class FilterRun:
         self._zygote = Zygote(worker.live, imports.close)
         self._filters: Filters | None = None
         self._prompter: Prompter | None = None
-        self._watch: system.watch.FileWatch | None = None
+        self._watch = system.watch.FileWatch(self._paths()) if options.reload else None
 
     @property
     def files(self) -> list[str]:
@@ -74,23 +75,24 @@ class FilterRun:
         loop.run()
         if outcome[0] is not None:
             raise outcome[0]
-        if self._options.reload:
-            self._follow_files()
+        if self._watch is not None:
+            self._follow(self._watch)
 
     def filtering(self, judge: Judge, ledger: Ledger, finder: system.owners.OwnerFinder) -> Filtering:
         """The filters as the run's services ask them."""
         assert self._filters is not None
         return Filtering(self._filters, judge, ledger, finder)
 
-    def _follow_files(self) -> None:
-        paths = [path for bundle in self._bundles for path in (bundle.file, bundle.config_file) if path]
-        self._watch = watch = system.watch.FileWatch(paths)
+    def _paths(self) -> list[str]:
+        return [path for bundle in self._bundles for path in (bundle.file, bundle.config_file) if path]
 
+    def _follow(self, watch: system.watch.FileWatch) -> None:
         def ready(_events: int) -> None:
             watch.drain()
             self._loop.later(_SETTLE, self._look_again)
 
-        self._loop.watch(watch.fileno(), 1, ready)
+        self._loop.watch(watch.fileno(), IN, ready)
+        self._look_again()  # a change while the filters started
 
     def _look_again(self) -> None:
         changed = self._watch.changed() if self._watch is not None else []
