@@ -78,10 +78,10 @@ class FilterRun:
         if self._watch is not None:
             self._follow(self._watch)
 
-    def filtering(self, judge: Judge, ledger: Ledger, finder: system.owners.OwnerFinder) -> Filtering:
+    def filtering(self, judge: Judge, ledger: Ledger) -> Filtering:
         """The filters as the run's services ask them."""
         assert self._filters is not None
-        return Filtering(self._filters, judge, ledger, finder)
+        return Filtering(self._filters, judge, ledger)
 
     def _paths(self) -> list[str]:
         return [path for bundle in self._bundles for path in (bundle.file, bundle.config_file) if path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, cast
 
 from towpath.errors import PeerViolation
@@ -34,11 +35,10 @@ _FROM_OUTSIDE = "it comes from outside of the run"
 class Filtering:
     """Asks filters about the flows and names of a run, and tells them how flows ended."""
 
-    def __init__(self, filters: Filters, judge: Judge, ledger: Ledger, finder: owners.OwnerFinder) -> None:
+    def __init__(self, filters: Filters, judge: Judge, ledger: Ledger) -> None:
         self._filters = filters
         self._judge = judge
         self._ledger = ledger
-        self._finder = finder
         ledger.screened_ended = self._ended
 
     def ask(self, flow: Flow, decided: Callable[[Decision | None, bool], None]) -> None:
@@ -101,16 +101,7 @@ class Filtering:
         found = flow.owner
         if found is None:
             return None, _NO_OWNER
-        past = self._finder.background(found.pid)
-        return Owner(
-            found.pid,
-            found.program,
-            found.executable,
-            found.command,
-            tuple(Ancestor(pid, program) for pid, program in past.parents) if past else (),
-            past.uid if past else None,
-            past.cgroup if past else None,
-        ), None
+        return _as_seen(found), None
 
     def _seen(self, flow: Flow) -> FlowSeen:
         owner, unknown = self._owner(flow)
@@ -153,6 +144,12 @@ class Filtering:
                 error=flow.error or None,
             ),
         )
+
+
+@lru_cache(maxsize=256)
+def _as_seen(owner: owners.Owner) -> Owner:
+    parents = tuple(Ancestor(pid, program) for pid, program in owner.parents)
+    return Owner(owner.pid, owner.program, owner.executable, owner.command, parents, owner.uid, owner.cgroup)
 
 
 def _refusal(by: str, drop: Drop) -> Decision:

@@ -24,8 +24,8 @@ class Flow:
     """
 
     __slots__ = (
-        "address", "by", "decision", "direction", "ended", "error", "name", "name_from", "number", "owner", "packets",
-        "port", "received", "screening", "sent", "source", "source_port", "started", "transport",
+        "address", "by", "decision", "direction", "ended", "error", "held", "name", "name_from", "number", "owner",
+        "packets", "port", "received", "screening", "sent", "source", "source_port", "started", "transport",
     )  # fmt: skip
 
     def __init__(self, transport: str, source: bytes, source_port: int, address: bytes, port: int) -> None:
@@ -39,6 +39,7 @@ class Flow:
         self.name = ""
         self.name_from = ""
         self.owner: owners.Owner | None = None
+        self.held: owners.Found | None = None
         self.decision: Decision | None = None
         self.by = ""
         self.screening: Screening | None = None

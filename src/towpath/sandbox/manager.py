@@ -122,7 +122,7 @@ class Manager:
         filters = self._filters
         if filters is None:
             return None
-        return lambda judge: filters.filtering(judge, self._ledger, self._owners)
+        return lambda judge: filters.filtering(judge, self._ledger)
 
     def _load_everything(self) -> None:
         """What only some runs need. Once the command runs, its files could answer for a module that is missing."""

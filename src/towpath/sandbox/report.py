@@ -95,7 +95,9 @@ class Ledger:
         """Looks for the program behind a flow, unless that is known."""
         if self._owners is not None and flow.owner is None and flow.direction == "out":
             ends = (flow.source, flow.source_port, flow.address, flow.port)
-            flow.owner = self._owners.find(_PROTOCOLS[flow.transport], *ends)
+            flow.held = self._owners.find(_PROTOCOLS[flow.transport], *ends)
+            if flow.held is not None:
+                flow.owner = flow.held.owner
 
     def opened(self, flow: Flow, decision: Decision, names: tuple[str, ...]) -> None:
         """A flow has asked for its first packet. Its names are what DNS answers of this run said of its address."""
@@ -166,6 +168,8 @@ class Ledger:
     def closed(self, flow: Flow) -> None:
         """A flow has ended, or could not begin: `flow.error` says which."""
         flow.ended = time.time()
+        if flow.held is not None and self._owners is not None:
+            self._owners.freed(flow.held)
         if flow.screening is not None:
             self.screened_ended(flow)
         if flow.decision is not None and flow.decision.verdict == "deny":
