@@ -28,13 +28,11 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from towpath.errors import Misuse
 from towpath.providers import (
     Allow,
     ContentFilterProvider,
     Drop,
     Flow,
-    FlowReport,
     NameVerdict,
     Pause,
     Prompt,
@@ -122,10 +120,6 @@ class Ask(ContentFilterProvider[Settings]):
             task.add_done_callback(self._tasks.discard)
         return Pause()
 
-    def flow_closed(self, report: FlowReport) -> None:
-        for flows in self._waiting.values():
-            flows[:] = [flow for flow in flows if flow.number != report.flow.number]
-
     async def _ask(self, rule: str, flow: Flow) -> None:
         offered = _CHOICES[: _OFFERED[self.config.remember]]
         prompt = Prompt(rule, _sentence(flow), tuple(choice.text for choice in offered), _details(flow))
@@ -141,11 +135,7 @@ class Ask(ContentFilterProvider[Settings]):
             verdict = _verdict(chosen.action, "refused when asked")
             self._remember(rule, chosen)
         for waiting in self._waiting.pop(rule):
-            try:
-                self.resume(waiting, verdict)
-            except Misuse:
-                # It gave up between the answer and now.
-                self.log(f"{waiting.destination} no longer waits", "debug")
+            self.resume(waiting, verdict)
 
     def _remember(self, rule: str, choice: _Choice) -> None:
         if choice.scope == "once":

@@ -85,7 +85,7 @@ class Inspection:
 
     def wants(self, count: int) -> bool:
         """Whether the first `count` bytes are more than was shown or has passed."""
-        return not self.closed and count > max(self._shown, self.passed)
+        return count > max(self._shown, self.passed)
 
     def judge(self, count: int) -> tuple[bytes, ...]:
         """A verdict: see the first `count` bytes of the direction. What passes now, all that is held or nothing."""

@@ -137,6 +137,24 @@ SCRIPTS: dict[str, list[Row]] = {
         ((OUT, b"b"), []),
         (Peek(outbound=1), [out(b"a", b"b")]),
     ],
+    "a direction that was complete can be asked for again": [
+        (Peek(outbound=9), []),
+        ((OUT, b"a"), [show(b"a")]),
+        (Peek(outbound=9), []),
+        (("quiet", b"outbound"), [Complete("outbound")]),
+        (Peek(inbound=9), [out(b"a")]),
+        ((IN, b"b"), [show_back(b"b")]),
+        (Peek(outbound=9), [back(b"b")]),
+        ((OUT, b"c"), [show(b"c", 1)]),
+    ],
+    "a final answer may repeat a count that has passed already": [
+        (Peek(inbound=9), []),
+        ((OUT, b"abcde"), [out(b"abcde")]),
+        ((IN, b"1"), [show_back(b"1")]),
+        (Peek(outbound=9), [back(b"1")]),
+        ((OUT,), [Complete("outbound")]),
+        (Peek(outbound=4), [out(ended=True)]),
+    ],
     "a pause holds both directions until it is resumed": [
         (Pause(), []),
         ((OUT, b"a"), []),
@@ -199,6 +217,19 @@ def test_a_stream_need_not_be_read_beyond_what_would_be_shown() -> None:
     assert direction.room == 7
     direction.take(bytes(20))
     assert direction.room == 0
+
+
+def test_a_direction_is_starved_when_all_that_may_be_shown_was_shown() -> None:
+    direction = Inspection()
+    assert not direction.starved
+    direction.judge(4)
+    assert not direction.starved
+    direction.take(b"a")
+    assert not direction.starved
+    direction.show()
+    assert direction.starved
+    direction.judge(0)
+    assert not direction.starved
 
 
 @given(st.data(), st.binary(max_size=60))
