@@ -56,6 +56,8 @@ def find_bundle(text: str, where: str = "--filter") -> Bundle:
     target, config_file = _split(text)
     if not target:
         raise ConfigInvalid(where, f"{text!r} names no extension", _FORMS)
+    if config_file == "":
+        raise ConfigInvalid(where, f"{text!r} names no config after the colon", _FORMS)
     bundle = _named(target, where) if _is_name(target) else None
     if bundle is None:
         if os.path.isdir(target):

@@ -20,6 +20,12 @@ QUIET = 1.0
 UDP_PAUSE = 10.0
 """Seconds after which a paused UDP flow is dropped."""
 
+PROMPT_SHOWS = 64
+"""How many times new bytes are shown at once, however few; afterwards when what is held has grown by an eighth.
+
+Otherwise whoever sends 64 KB one byte at a time would have 2 GB shown.
+"""
+
 
 class Inspection:
     """One direction of one flow. It begins undecided: all is held and nothing shown until the first `judge`.
@@ -33,12 +39,13 @@ class Inspection:
     Chunks pass as they were taken, so that datagrams stay datagrams. `passed` and `held` are bytes.
     """
 
-    __slots__ = ("_chunks", "_count", "_shown", "closed", "ended", "held", "passed")
+    __slots__ = ("_chunks", "_count", "_shown", "_shows", "closed", "ended", "held", "passed")
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._count: int | None = None
         self._shown = 0
+        self._shows = 0
         self.passed = 0
         self.held = 0
         self.ended = False
@@ -52,13 +59,22 @@ class Inspection:
         return not self.closed and (self._count is None or self._count > self.passed)
 
     @property
+    def fresh(self) -> int:
+        """How many bytes are held that were asked for and not shown."""
+        if self._count is None:
+            return 0
+        return max(0, min(self._count, self.passed + self.held) - max(self._shown, self.passed))
+
+    @property
     def due(self) -> bool:
-        """Whether there are bytes that were asked for and not shown."""
-        return self._count is not None and min(self._count, self.passed + self.held) > max(self._shown, self.passed)
+        """Whether to show what is fresh now rather than wait for more of it."""
+        if self._shows < PROMPT_SHOWS or self.ended or not self.room:
+            return self.fresh > 0
+        return self.fresh > (self._shown - self.passed) // 8
 
     @property
     def starved(self) -> bool:
-        """Whether bytes are held of which all that may be shown was shown: they wait for others to come."""
+        """Whether bytes are held and none is due: they wait for others to come."""
         return self._count is not None and self.holding and not self.due and self.held > 0
 
     @property
@@ -76,11 +92,12 @@ class Inspection:
         return ()
 
     def show(self) -> tuple[int, bytes]:
-        """What to show, when it is `due`: where it begins, and all that is held up to the count."""
-        if self._count is None or not self.due:
-            raise Misuse("Inspection.show: nothing is due")
+        """What to show: where it begins, and all that is held up to the count. Raises `Misuse` if none is fresh."""
+        if self._count is None or not self.fresh:
+            raise Misuse("Inspection.show: nothing is fresh")
         data = b"".join(self._chunks)[: self._count - self.passed]
         self._shown = self.passed + len(data)
+        self._shows += 1
         return self.passed, data
 
     def wants(self, count: int) -> bool:
@@ -177,7 +194,9 @@ class FlowInspection:
 
     def quiet(self, direction: Direction) -> list[Step]:
         """Nothing came for `QUIET` seconds while the direction was starved."""
-        return self._complete(direction) if self.waits(direction) else []
+        if not self.waits(direction):
+            return []
+        return self._show(direction) if self._directions[direction].fresh else self._complete(direction)
 
     def verdict(self, verdict: FlowVerdict) -> list[Step]:
         """The answer to the open question, or what resumes the flow.
@@ -222,8 +241,7 @@ class FlowInspection:
             return []
         for direction, inspection in self._directions.items():
             if inspection.due:
-                self.asked = True
-                return [Show(direction, *inspection.show())]
+                return self._show(direction)
             if inspection.ended and inspection.holding:
                 return self._complete(direction)
         return []
@@ -232,6 +250,10 @@ class FlowInspection:
         inspection = self._directions[direction]
         inspection.closed = inspection.ended
         return [Pass(direction, chunks, inspection.ended)]
+
+    def _show(self, direction: Direction) -> list[Step]:
+        self.asked = True
+        return [Show(direction, *self._directions[direction].show())]
 
     def _complete(self, direction: Direction) -> list[Step]:
         self.asked = True

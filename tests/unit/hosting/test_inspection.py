@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from towpath.errors import Misuse
 from towpath.hosting.inspection import Complete, FlowInspection, Inspection, Pass, Show, Step
-from towpath.providers import Allow, Direction, Drop, FlowVerdict, Pause, Peek
+from towpath.providers import MOST_PEEK, Allow, Direction, Drop, FlowVerdict, Pause, Peek
 
 OUT, IN = "outbound", "inbound"
 Event = tuple[str, ...]
@@ -205,8 +205,41 @@ def test_a_verdict_that_nobody_asked_for_is_refused() -> None:
     flow.verdict(Peek(outbound=9))
     with pytest.raises(Misuse, match="nothing was asked"):
         flow.verdict(Allow())
-    with pytest.raises(Misuse, match="nothing is due"):
+    with pytest.raises(Misuse, match="nothing is fresh"):
         flow.direction("outbound").show()
+
+
+def test_a_stream_of_single_bytes_is_shown_whole_and_not_too_often() -> None:
+    flow = FlowInspection()
+    flow.verdict(Peek(outbound=MOST_PEEK))
+    shown: list[int] = []
+    for _ in range(MOST_PEEK - 1):
+        for step in flow.take("outbound", b"x"):
+            assert isinstance(step, Show)
+            shown.append(len(step.data))
+            flow.verdict(Peek(outbound=MOST_PEEK))
+    assert shown[:64] == list(range(1, 65))
+    assert len(shown) < 160
+    assert sum(shown) < 10 * MOST_PEEK
+    assert flow.waits("outbound")
+    (last,) = flow.quiet("outbound")
+    assert isinstance(last, Show)
+    assert len(last.data) == MOST_PEEK - 1
+    flow.verdict(Peek(outbound=MOST_PEEK))
+    assert flow.quiet("outbound") == [Complete("outbound")]
+
+
+@pytest.mark.parametrize("how", ["end", "full"])
+def test_the_last_bytes_are_shown_at_once_however_few(how: str) -> None:
+    flow = FlowInspection()
+    count = 200
+    flow.verdict(Peek(outbound=count))
+    while flow.direction("outbound").held < count - 1:
+        if flow.take("outbound", b"x"):
+            flow.verdict(Peek(outbound=count))
+    assert flow.direction("outbound").fresh
+    steps = flow.end("outbound") if how == "end" else flow.take("outbound", b"x")
+    assert steps == [show(b"x" * (count - (how == "end")))]
 
 
 def test_a_stream_need_not_be_read_beyond_what_would_be_shown() -> None:
