@@ -119,6 +119,11 @@ class Inspection:
         """Undecided again: hold all, show nothing."""
         self._count = None
 
+    def forget(self) -> None:
+        """Undecided again, and what was shown counts as not shown: whoever saw it is gone."""
+        self.pause()
+        self._shown = self._shows = 0
+
 
 class Pass(NamedTuple):
     """Write these chunks; after them the direction's end, if it `ended`."""
@@ -230,6 +235,17 @@ class FlowInspection:
                 steps += self._pass(direction, chunks)
         self.allowed = not any(inspection.holding for inspection in self._directions.values())
         return steps + self._ask()
+
+    def restart(self) -> None:
+        """Another instance of the filter has taken over, and is to be asked `handle_new_flow`.
+
+        What has passed has passed; what is held waits for the new one. A flow that was decided stays so.
+        """
+        if self.allowed or self.dropped:
+            return
+        self.asked, self.paused, self._final = True, False, None
+        for inspection in self._directions.values():
+            inspection.forget()
 
     @property
     def _settled(self) -> bool:

@@ -155,6 +155,27 @@ SCRIPTS: dict[str, list[Row]] = {
         ((OUT,), [Complete("outbound")]),
         (Peek(outbound=4), [out(ended=True)]),
     ],
+    "another instance is asked again, and shown again what is held": [
+        (Peek(outbound=9), []),
+        ((IN, b"220"), [back(b"220")]),
+        ((OUT, b"a"), [show(b"a")]),
+        (("restart",), []),
+        ((IN, b"4"), []),
+        ((OUT, b"b"), []),
+        (Peek(outbound=1), [back(b"4"), show(b"a")]),
+        (("restart",), []),
+        (Pause(), []),
+        (("restart",), []),
+        (Allow(), [out(b"a", b"b")]),
+        (("restart",), []),
+        ((OUT, b"c"), [out(b"c")]),
+    ],
+    "a final question is not final for another instance": [
+        (Peek(outbound=9), []),
+        ((OUT,), [Complete("outbound")]),
+        (("restart",), []),
+        (Peek(outbound=9), [Complete("outbound")]),
+    ],
     "a pause holds both directions until it is resumed": [
         (Pause(), []),
         ((OUT, b"a"), []),
@@ -172,6 +193,9 @@ def play(flow: FlowInspection, event: FlowVerdict | tuple[str, bytes] | tuple[st
     if not isinstance(event, tuple):
         return flow.verdict(event)
     direction: Direction = "inbound" if IN in event or b"inbound" in event else "outbound"
+    if event[0] == "restart":
+        flow.restart()
+        return []
     if event[0] == "quiet":
         return flow.quiet(direction)
     return flow.take(direction, event[1]) if len(event) == 2 else flow.end(direction)
