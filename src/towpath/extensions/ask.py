@@ -33,6 +33,7 @@ from towpath.providers import (
     ContentFilterProvider,
     Drop,
     Flow,
+    FlowReport,
     NameVerdict,
     Pause,
     Prompt,
@@ -94,17 +95,21 @@ class Ask(ContentFilterProvider[Settings]):
         self._answers: dict[str, Answer] = {}
         self._waiting: dict[str, list[Flow]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._saved: int | None = None
 
     def start(self) -> None:
-        if self.config.saved:
-            self._read_saved()
+        self._saved = self.context.output(self.config.saved) if self.config.saved else None
+        if self._saved is not None:
+            self._read_saved(self._saved)
 
     def rules_changed(self) -> None:
+        self._close()
         self.start()
 
     def stop(self, reason: StopReason) -> None:
         for task in self._tasks:
             task.cancel()
+        self._close()
 
     async def handle_new_flow(self, flow: Flow) -> NameVerdict | Pause:
         rule = f"{flow.transport}://{flow.destination}"
@@ -119,6 +124,10 @@ class Ask(ContentFilterProvider[Settings]):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return Pause()
+
+    def flow_closed(self, report: FlowReport) -> None:
+        for flows in self._waiting.values():
+            flows[:] = [flow for flow in flows if flow.number != report.flow.number]
 
     async def _ask(self, rule: str, flow: Flow) -> None:
         offered = _CHOICES[: _OFFERED[self.config.remember]]
@@ -142,23 +151,20 @@ class Ask(ContentFilterProvider[Settings]):
             return
         until = self.context.now() + self.config.ttl if choice.scope == "saved" else float("inf")
         answer = self._answers[rule] = Answer(rule, choice.action, until)
-        if choice.scope == "saved":
-            descriptor = self.context.output(self.config.saved)
+        if choice.scope == "saved" and self._saved is not None:
             try:
-                os.write(descriptor, msgspec.json.encode(answer) + b"\n")
+                os.write(self._saved, msgspec.json.encode(answer) + b"\n")
             except OSError as error:
                 self.log(f"{self.config.saved}: {error.strerror}", "error")
-            finally:
-                os.close(descriptor)
 
-    def _read_saved(self) -> None:
+    def _close(self) -> None:
+        if self._saved is not None:
+            os.close(self._saved)
+        self._saved = None
+
+    def _read_saved(self, descriptor: int) -> None:
         """Later lines overrule earlier ones; a line that is none is passed over and said so."""
-        descriptor = self.context.output(self.config.saved)
-        try:
-            data = os.pread(descriptor, _MOST_SAVED, 0)
-        finally:
-            os.close(descriptor)
-        for number, line in enumerate(data.splitlines(), 1):
+        for number, line in enumerate(os.pread(descriptor, _MOST_SAVED, 0).splitlines(), 1):
             try:
                 answer = msgspec.json.decode(line, type=Answer)
             except msgspec.DecodeError as error:

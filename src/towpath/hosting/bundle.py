@@ -23,7 +23,9 @@ _NAME = re.compile(r"[\w.-]+")
 
 
 class Bundle(Struct, frozen=True):
-    """An extension that was found: `file` holds its code, `folder` is what it may read, paths are absolute.
+    """An extension that was found: `file` holds its code, paths are absolute.
+
+    `folder` is what it may read besides: the whole bundle, or "" for a single file, whose folder is anybody's.
 
     `config` is what `config_file` says, {} where there is none. `class_name` may be unknown until the code is loaded.
     """
@@ -145,7 +147,7 @@ def _from_file(path: str, class_name: str | None, default: Manifest | None) -> B
         raise ConfigInvalid(
             path, f"class is {manifest.class_name!r}, and this file is the module", "give the class alone"
         )
-    return Bundle(manifest, path, os.path.dirname(path), class_name or manifest.class_name)
+    return Bundle(manifest, path, "", class_name or manifest.class_name)
 
 
 def _from_folder(folder: str) -> Bundle:

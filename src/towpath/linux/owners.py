@@ -30,6 +30,18 @@ class Owner(NamedTuple):
     command: tuple[str, ...]
 
 
+class Background(NamedTuple):
+    """Where a process comes from: `(pid, name)` of its parents, the nearest first, its user and its cgroup."""
+
+    parents: tuple[tuple[int, str], ...]
+    uid: int | None
+    cgroup: str | None
+
+
+_MOST_PARENTS = 16
+_MOST_BACKGROUNDS = 1024
+
+
 class OwnerFinder:
     """Finds owners through a sock_diag socket of the scope and the folder of its processes."""
 
@@ -39,6 +51,7 @@ class OwnerFinder:
         self._processes: str | None = None
         self._candidates: list[str] = []
         self._hints: dict[str, list[str]] = {}
+        self._backgrounds: dict[tuple[int, str], Background] = {}
 
     def use_processes(self, descriptor: int) -> None:
         """Takes over `descriptor`, the run's /proc."""
@@ -67,6 +80,41 @@ class OwnerFinder:
             return None if pid is None else self._describe(pid)
         except OSError:
             return None
+
+    def background(self, pid: int) -> Background | None:
+        """More about a process that `find` gave; remembered until the process, told by its start, is another."""
+        try:
+            parent, started = self._parent(pid)
+            known = self._backgrounds.get((pid, started))
+            if known is None:
+                if len(self._backgrounds) >= _MOST_BACKGROUNDS:
+                    self._backgrounds.clear()
+                known = self._backgrounds[pid, started] = self._look_back(pid, parent)
+        except (OSError, ValueError, IndexError):
+            return None
+        return known
+
+    def _parent(self, pid: int) -> tuple[int, str]:
+        """The parent's number and the start time of a process (proc_pid_stat(5), fields 4 and 22)."""
+        with open(f"{self._processes}/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(") ")[2].split()
+        return int(fields[1]), fields[19]
+
+    def _name(self, pid: int) -> str:
+        with open(f"{self._processes}/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return _printable(file.read().strip())
+
+    def _look_back(self, pid: int, parent: int) -> Background:
+        parents: list[tuple[int, str]] = []
+        while parent > 1 and len(parents) < _MOST_PARENTS:  # the first process is Towpath's own
+            parents.append((parent, self._name(parent)))
+            parent = self._parent(parent)[0]
+        uid = cgroup = None
+        with open(f"{self._processes}/{pid}/status", encoding="utf-8", errors="replace") as file:
+            uid = next((int(line.split()[2]) for line in file if line.startswith("Uid:")), None)
+        with open(f"{self._processes}/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+            cgroup = next((line.strip()[3:] for line in file if line.startswith("0::")), None)
+        return Background(tuple(parents), uid, cgroup)
 
     def _inode(self, protocol: int, source: bytes, source_port: int, address: bytes, port: int) -> int:
         family = socket.AF_INET if len(source) == 4 else socket.AF_INET6

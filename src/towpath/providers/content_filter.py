@@ -81,7 +81,7 @@ class ContentFilterProvider(Provider[Config], Generic[Config]):
     def resume(self, flow: Flow, verdict: FlowVerdict) -> None:
         """Gives the verdict of a flow that was paused: `Allow`, `Drop` or `Peek`. From any thread.
 
-        A flow that is not paused raises `Misuse`; one that has ended meanwhile is left alone.
+        A flow that is not paused raises `Misuse`, and so does one that has ended: `flow_closed` said so.
         """
         self.context.resume(flow.number, verdict)
 

@@ -50,8 +50,7 @@ class ProviderContext(Protocol):
     def resume(self, flow: int, verdict: FlowVerdict) -> None:
         """Gives the verdict of a paused flow, by its number: `Allow`, `Drop` or `Peek`.
 
-        A flow that is not paused raises `Misuse`; one that has ended meanwhile is left alone, as its end may be on the
-        way.
+        A flow that is not paused raises `Misuse`, and so does one that has ended: `flow_closed` said so.
         """
 
     def update(self, flow: int, verdict: NameVerdict) -> None:
@@ -66,10 +65,10 @@ class ProviderContext(Protocol):
     def output(self, path: str) -> int:
         """A descriptor of a regular file, opened for reading and appending, made if need be; the provider closes it.
 
-        `path` must stand in the config word for word, as the user wrote it: that is the permission, and a default of
-        the config type is none. It is relative to the folder of the config file. What an earlier run has written can be
-        read from the start. Needs the capability `output`. Raises `Misuse` for another path and `HostFault` when it
-        cannot be opened.
+        `path` must stand in the provider's own config, word for word: there the user allowed it. It is relative to the
+        folder of the config file (or to where the run was started). What an earlier run has written can be read from
+        the start. Needs the capability `output`. Raises `Misuse` for another path, `HostFault` when it cannot be
+        opened.
         """
 
     def now(self) -> float:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from towpath.errors import ConfigInvalid, Misuse
 from towpath.providers.flow import Direction, Transport
-
-if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
 
 __all__ = ["MOST_RULES", "FilterAction", "FilterSettings", "NetworkRule"]
 
@@ -27,8 +25,8 @@ class NetworkRule(Struct, frozen=True):
     >>> NetworkRule("allow", "192.0.2.0/24", port=443, transport="tcp").port
     443
 
-    `remote` is an IP address, a prefix, or "" for any; `port` 0 is any port of the remote side. A rule matches loopback
-    addresses only if it names nothing else: neither "" nor "0.0.0.0/0" does.
+    `remote` is an IP address, a prefix, or "" for any; `port` 0 is any port of the remote side. A rule matches an
+    outbound flow to a loopback address only if it names nothing else: neither "" nor "0.0.0.0/0" does.
     """
 
     action: FilterAction
@@ -69,14 +67,12 @@ class FilterSettings(Struct, frozen=True, dict=True):
 
     def decide(self, transport: Transport, direction: Direction, ip: str, port: int) -> FilterAction:
         """What becomes of a flow with this remote address. An `ip` that is none raises `Misuse`."""
-        from ipaddress import ip_address
-
         try:
             address = ip_address(ip)
         except ValueError:
             raise Misuse(f"decide: {ip!r} is not an IP address") from None
         inner = address if address.version == 4 else address.ipv4_mapped or address
-        loopback = inner.is_loopback
+        loopback = inner.is_loopback and direction == "outbound"  # inbound it is the host, through a published port
         at = self._index.first(transport, direction, port, loopback, inner.version, int(inner))
         if at is not None:
             return self.rules[at].action
@@ -99,9 +95,10 @@ class _Index:
             prefixes = _prefixes(f"rules[{at}]", rule.remote)
             for transport in _TRANSPORTS[1:] if rule.transport == "any" else (rule.transport,):
                 for direction in _DIRECTIONS[1:] if rule.direction == "any" else (rule.direction,):
-                    for version, shift, bits, loopback in prefixes:
-                        tables = self._tables.setdefault((transport, direction, rule.port, loopback), {})
-                        tables.setdefault((version, shift), {}).setdefault(bits, at)
+                    for version, shift, bits, named in prefixes:
+                        for loopback in (False, True) if named else (False,):
+                            tables = self._tables.setdefault((transport, direction, rule.port, loopback), {})
+                            tables.setdefault((version, shift), {}).setdefault(bits, at)
 
     def first(self, transport: str, direction: str, port: int, loopback: bool, version: int, value: int) -> int | None:
         """The number of that rule."""
@@ -136,8 +133,6 @@ def _prefixes(where: str, remote: str) -> list[tuple[int, int, int, bool]]:
 
 
 def _network(where: str, text: str) -> IPv4Network | IPv6Network:
-    from ipaddress import IPv4Network, ip_network
-
     try:
         network = ip_network(text)
     except ValueError as error:

@@ -130,8 +130,6 @@ class FlowRun:
 
     def resume(self, verdict: FlowVerdict) -> None:
         """What `ContentFilterProvider.resume` does."""
-        if self.closed:
-            return
         if not self.paused:
             raise Misuse(f"resume: flow {self.flow.number} to {self.flow.destination} is not paused")
         if not isinstance(verdict, _FLOW_KINDS) or isinstance(verdict, Pause):

@@ -44,7 +44,7 @@ def test_a_file_without_a_manifest_is_a_filter_called_as_the_file(here: Path) ->
     bundle = find_bundle("no_ads.py")
     assert bundle.manifest.id == "no-ads"
     assert bundle.manifest.capabilities == ("content-filter-provider",)
-    assert (bundle.file, bundle.folder) == (str(here / "no_ads.py"), str(here))
+    assert (bundle.file, bundle.folder) == (str(here / "no_ads.py"), "")
     assert (bundle.class_name, bundle.config_file, bundle.config) == (None, None, {})
 
 

@@ -140,10 +140,11 @@ def test_only_a_paused_flow_is_resumed_and_once() -> None:
             harness.provider.resume(flow.flow, Allow())
 
 
-def test_a_flow_that_ended_while_it_was_paused_is_left_alone() -> None:
+def test_a_flow_that_ended_is_not_paused_any_more() -> None:
     with FilterHarness(Scripted) as harness:
         flow = opened(harness, Pause()).send(b"x").close("reset")
-        harness.provider.resume(flow.flow, Allow())
+        with pytest.raises(Misuse, match="is not paused"):
+            harness.provider.resume(flow.flow, Allow())
         assert (flow.paused, flow.allowed, flow.passed_out) == (False, False, b"")
         assert harness.provider.calls[1:] == [("closed", "allowed", "")]
 
