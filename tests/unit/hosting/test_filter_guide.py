@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from towpath.cli import main
+from towpath.cli.parser import build
 from towpath.hosting.bundle import find_bundle
 from towpath.hosting.check import check_extension
 
@@ -48,9 +49,9 @@ def test_the_filters_of_the_guide_pass_the_check(folder: Path, name: str) -> Non
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_the_commands_of_the_guide_run(folder: Path, command: list[str]) -> None:
     if command[:2] == ["towpath", "run"]:
-        filters = [command[at + 1] for at, word in enumerate(command) if word == "--filter"]
-        assert all(find_bundle(text).manifest.kind == "content-filter" for text in filters)
-        assert filters
+        options = build(["run"]).parse_args(command[1:])
+        assert options.filters
+        assert all(find_bundle(text).manifest.kind == "content-filter" for text in options.filters)
         return
     main(["extension", "new", "no-ads"])
     if command[0] == "python":
