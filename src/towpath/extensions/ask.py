@@ -28,7 +28,6 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from towpath.errors import Misuse
 from towpath.providers import (
     Allow,
     ContentFilterProvider,
@@ -96,17 +95,21 @@ class Ask(ContentFilterProvider[Settings]):
         self._answers: dict[str, Answer] = {}
         self._waiting: dict[str, list[Flow]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._saved: int | None = None
 
     def start(self) -> None:
-        if self.config.saved:
-            self._read_saved()
+        self._saved = self.context.output(self.config.saved) if self.config.saved else None
+        if self._saved is not None:
+            self._read_saved(self._saved)
 
     def rules_changed(self) -> None:
+        self._close()
         self.start()
 
     def stop(self, reason: StopReason) -> None:
         for task in self._tasks:
             task.cancel()
+        self._close()
 
     async def handle_new_flow(self, flow: Flow) -> NameVerdict | Pause:
         rule = f"{flow.transport}://{flow.destination}"
@@ -141,34 +144,27 @@ class Ask(ContentFilterProvider[Settings]):
             verdict = _verdict(chosen.action, "refused when asked")
             self._remember(rule, chosen)
         for waiting in self._waiting.pop(rule):
-            try:
-                self.resume(waiting, verdict)
-            except Misuse:
-                # It gave up between the answer and now.
-                self.log(f"{waiting.destination} no longer waits", "debug")
+            self.resume(waiting, verdict)
 
     def _remember(self, rule: str, choice: _Choice) -> None:
         if choice.scope == "once":
             return
         until = self.context.now() + self.config.ttl if choice.scope == "saved" else float("inf")
         answer = self._answers[rule] = Answer(rule, choice.action, until)
-        if choice.scope == "saved":
-            descriptor = self.context.output(self.config.saved)
+        if choice.scope == "saved" and self._saved is not None:
             try:
-                os.write(descriptor, msgspec.json.encode(answer) + b"\n")
+                os.write(self._saved, msgspec.json.encode(answer) + b"\n")
             except OSError as error:
                 self.log(f"{self.config.saved}: {error.strerror}", "error")
-            finally:
-                os.close(descriptor)
 
-    def _read_saved(self) -> None:
+    def _close(self) -> None:
+        if self._saved is not None:
+            os.close(self._saved)
+        self._saved = None
+
+    def _read_saved(self, descriptor: int) -> None:
         """Later lines overrule earlier ones; a line that is none is passed over and said so."""
-        descriptor = self.context.output(self.config.saved)
-        try:
-            data = os.pread(descriptor, _MOST_SAVED, 0)
-        finally:
-            os.close(descriptor)
-        for number, line in enumerate(data.splitlines(), 1):
+        for number, line in enumerate(os.pread(descriptor, _MOST_SAVED, 0).splitlines(), 1):
             try:
                 answer = msgspec.json.decode(line, type=Answer)
             except msgspec.DecodeError as error:

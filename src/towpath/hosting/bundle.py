@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -12,9 +12,6 @@ import towpath
 from towpath.errors import ConfigInvalid
 from towpath.hosting.manifest import Manifest, default_manifest, inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText, read_text
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 __all__ = ["GROUP", "Bundle", "Known", "find_bundle", "known_extensions"]
 
@@ -61,6 +58,8 @@ def find_bundle(text: str, where: str = "--filter") -> Bundle:
     target, config_file = _split(text)
     if not target:
         raise ConfigInvalid(where, f"{text!r} names no extension", _FORMS)
+    if config_file == "":
+        raise ConfigInvalid(where, f"{text!r} names no config after the colon", _FORMS)
     bundle = _named(target, where) if _is_name(target) else None
     if bundle is None:
         if os.path.isdir(target):
@@ -77,13 +76,23 @@ def find_bundle(text: str, where: str = "--filter") -> Bundle:
 
 def known_extensions() -> list[Known]:
     """What can be used by name, shipped before installed, each sorted by name."""
+    return _shipped() + _installed()
+
+
+def _shipped() -> list[Known]:
     folder = os.path.join(os.path.dirname(os.path.abspath(towpath.__file__)), "extensions")
-    found = [
+    return [
         Known(name[:-3].replace("_", "-"), "shipped", os.path.join(folder, name), None, towpath.__version__)
         for name in sorted(os.listdir(folder))
         if name.endswith(".py") and not name.startswith("_")
     ]
-    for entry in sorted(_entry_points(), key=lambda entry: entry.name):
+
+
+def _installed() -> list[Known]:
+    from importlib.metadata import entry_points
+
+    found = []
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         origin, version = (entry.dist.name, entry.dist.version) if entry.dist else ("installed", "0")
         found.append(Known(entry.name, origin, _module_file(entry.module), entry.attr or None, version))
     return found
@@ -105,11 +114,13 @@ def _is_name(target: str) -> bool:
 
 
 def _named(name: str, where: str) -> Bundle | None:
-    for known in known_extensions():
-        if known.name == name:
-            if known.file is None:
-                raise ConfigInvalid(where, f"{name} is announced by {known.origin}, which has no such module")
-            return _from_file(known.file, known.class_name, default_manifest(name, known.version))
+    # Those installed are looked for last, and only then: that reads the metadata of every distribution.
+    for found in (_shipped, _installed):
+        for known in found():
+            if known.name == name:
+                if known.file is None:
+                    raise ConfigInvalid(where, f"{name} is announced by {known.origin}, which has no such module")
+                return _from_file(known.file, known.class_name, default_manifest(name, known.version))
     return None
 
 
@@ -165,12 +176,6 @@ def _candidates(folder: str, module: str) -> list[str]:
     path = module.replace(".", os.sep)
     tried = [os.path.join(folder, place, path + end) for place in ("", "src") for end in (".py", "/__init__.py")]
     return [file for file in tried if os.path.isfile(file)][:1]
-
-
-def _entry_points() -> list[EntryPoint]:
-    from importlib.metadata import entry_points
-
-    return list(entry_points(group=GROUP))
 
 
 def _module_file(module: str) -> str | None:

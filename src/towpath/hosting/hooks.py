@@ -25,8 +25,6 @@ HOOKS: dict[str, tuple[str, ...]] = {
 }
 """The hooks of a content filter and what each is called with, in this order and without names."""
 
-_METHODS = tuple(name for name in vars(ContentFilterProvider) if not name.startswith("_"))
-
 
 def check_hooks(provider: type[ContentFilterProvider[Any]], file: str) -> None:
     """Raises `ConfigInvalid` for a hook that cannot be called, and for a method that looks like a misspelt hook."""
@@ -67,7 +65,7 @@ def _check_hook(owner: type, name: str, value: object, file: str) -> None:
 
 
 def _check_name(name: str, value: Callable[..., Any], file: str) -> None:
-    close = difflib.get_close_matches(name, (*HOOKS, *_METHODS), 1, 0.7 if name.startswith("handle_") else 0.8)
+    close = difflib.get_close_matches(name, HOOKS, 1, 0.7 if name.startswith("handle_") else 0.8)
     if close:
         hint = f"is it {close[0]}? A method of your own that is not a hook begins with '_'"
         raise ConfigInvalid(line_of(value, file), f"there is no hook {name!r}", hint)

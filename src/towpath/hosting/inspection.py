@@ -20,6 +20,12 @@ QUIET = 1.0
 UDP_PAUSE = 10.0
 """Seconds after which a paused UDP flow is dropped."""
 
+PROMPT_SHOWS = 64
+"""How many times new bytes are shown at once, however few; afterwards when what is held has grown by an eighth.
+
+Otherwise whoever sends 64 KB one byte at a time would have 2 GB shown.
+"""
+
 
 class Inspection:
     """One direction of one flow. It begins undecided: all is held and nothing shown until the first `judge`.
@@ -33,12 +39,13 @@ class Inspection:
     Chunks pass as they were taken, so that datagrams stay datagrams. `passed` and `held` are bytes.
     """
 
-    __slots__ = ("_chunks", "_count", "_shown", "closed", "ended", "held", "passed")
+    __slots__ = ("_chunks", "_count", "_shown", "_shows", "closed", "ended", "held", "passed")
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._count: int | None = None
         self._shown = 0
+        self._shows = 0
         self.passed = 0
         self.held = 0
         self.ended = False
@@ -52,13 +59,22 @@ class Inspection:
         return not self.closed and (self._count is None or self._count > self.passed)
 
     @property
+    def fresh(self) -> int:
+        """How many bytes are held that were asked for and not shown."""
+        if self._count is None:
+            return 0
+        return max(0, min(self._count, self.passed + self.held) - max(self._shown, self.passed))
+
+    @property
     def due(self) -> bool:
-        """Whether there are bytes that were asked for and not shown."""
-        return self._count is not None and min(self._count, self.passed + self.held) > max(self._shown, self.passed)
+        """Whether to show what is fresh now rather than wait for more of it."""
+        if self._shows < PROMPT_SHOWS or self.ended or not self.room:
+            return self.fresh > 0
+        return self.fresh > (self._shown - self.passed) // 8
 
     @property
     def starved(self) -> bool:
-        """Whether bytes are held of which all that may be shown was shown: they wait for others to come."""
+        """Whether bytes are held and none is due: they wait for others to come."""
         return self._count is not None and self.holding and not self.due and self.held > 0
 
     @property
@@ -76,16 +92,17 @@ class Inspection:
         return ()
 
     def show(self) -> tuple[int, bytes]:
-        """What to show, when it is `due`: where it begins, and all that is held up to the count."""
-        if self._count is None or not self.due:
-            raise Misuse("Inspection.show: nothing is due")
+        """What to show: where it begins, and all that is held up to the count. Raises `Misuse` if none is fresh."""
+        if self._count is None or not self.fresh:
+            raise Misuse("Inspection.show: nothing is fresh")
         data = b"".join(self._chunks)[: self._count - self.passed]
         self._shown = self.passed + len(data)
+        self._shows += 1
         return self.passed, data
 
     def wants(self, count: int) -> bool:
         """Whether the first `count` bytes are more than was shown or has passed."""
-        return not self.closed and count > max(self._shown, self.passed)
+        return count > max(self._shown, self.passed)
 
     def judge(self, count: int) -> tuple[bytes, ...]:
         """A verdict: see the first `count` bytes of the direction. What passes now, all that is held or nothing."""
@@ -102,10 +119,10 @@ class Inspection:
         """Undecided again: hold all, show nothing."""
         self._count = None
 
-    def restart(self) -> None:
-        """Undecided again, and whoever is asked next has seen nothing of what is held."""
-        self._count = None
-        self._shown = self.passed
+    def forget(self) -> None:
+        """Undecided again, and what was shown counts as not shown: whoever saw it is gone."""
+        self.pause()
+        self._shown = self._shows = 0
 
 
 class Pass(NamedTuple):
@@ -182,7 +199,9 @@ class FlowInspection:
 
     def quiet(self, direction: Direction) -> list[Step]:
         """Nothing came for `QUIET` seconds while the direction was starved."""
-        return self._complete(direction) if self.waits(direction) else []
+        if not self.waits(direction):
+            return []
+        return self._show(direction) if self._directions[direction].fresh else self._complete(direction)
 
     def verdict(self, verdict: FlowVerdict) -> list[Step]:
         """The answer to the open question, or what resumes the flow.
@@ -218,10 +237,15 @@ class FlowInspection:
         return steps + self._ask()
 
     def restart(self) -> None:
-        """`handle_new_flow` is asked again, of a filter that remembers nothing of this flow."""
-        self.asked, self.paused = True, False
+        """Another instance of the filter has taken over, and is to be asked `handle_new_flow`.
+
+        What has passed has passed; what is held waits for the new one. A flow that was decided stays so.
+        """
+        if self.allowed or self.dropped:
+            return
+        self.asked, self.paused, self._final = True, False, None
         for inspection in self._directions.values():
-            inspection.restart()
+            inspection.forget()
 
     @property
     def _settled(self) -> bool:
@@ -233,8 +257,7 @@ class FlowInspection:
             return []
         for direction, inspection in self._directions.items():
             if inspection.due:
-                self.asked = True
-                return [Show(direction, *inspection.show())]
+                return self._show(direction)
             if inspection.ended and inspection.holding:
                 return self._complete(direction)
         return []
@@ -243,6 +266,10 @@ class FlowInspection:
         inspection = self._directions[direction]
         inspection.closed = inspection.ended
         return [Pass(direction, chunks, inspection.ended)]
+
+    def _show(self, direction: Direction) -> list[Step]:
+        self.asked = True
+        return [Show(direction, *self._directions[direction].show())]
 
     def _complete(self, direction: Direction) -> list[Step]:
         self.asked = True

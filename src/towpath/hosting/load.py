@@ -20,7 +20,7 @@ from towpath.hosting.hooks import check_hooks, line_of
 from towpath.hosting.toml_text import dotted, fault_of, read_text
 from towpath.providers.content_filter import ContentFilterProvider
 
-__all__ = ["check_syntax", "configured", "find_class", "load_provider"]
+__all__ = ["check_syntax", "configured", "find_class", "load_class", "load_provider", "read_config"]
 
 Provider = ContentFilterProvider[Any]
 
@@ -31,9 +31,15 @@ def load_provider(file: str, class_name: str | None, config: dict[str, Any], con
     `class_name` may be `None` when the file defines a single provider. Every mistake of the author's or of who wrote
     the config is a `ConfigInvalid`: `where` is ``FILE:LINE``, or `config_where` for the config.
     """
+    return configured(load_class(file, class_name), config, config_where, file)
+
+
+def load_class(file: str, class_name: str | None) -> type[Provider]:
+    """The same without a config: the class, its hooks checked."""
     check_syntax(file)
     provider_class = find_class(_import(file), class_name, file)
-    return configured(provider_class, config, config_where, file)
+    check_hooks(provider_class, file)
+    return provider_class
 
 
 def check_syntax(file: str) -> None:

@@ -15,7 +15,6 @@ names).
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -117,6 +116,8 @@ class _Reader:
         known = ("id", "version", "kind", "capabilities", "class", "memory")
         for key in self._table:
             if key not in known:
+                import difflib
+
                 close = difflib.get_close_matches(key, known, 1)
                 hint = f"is it {close[0]}?" if close else f"known here: {', '.join(known)}"
                 raise self._fault((key,), f"unknown key {key!r}", hint)

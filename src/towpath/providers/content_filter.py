@@ -79,7 +79,10 @@ class ContentFilterProvider(Provider[Config], Generic[Config]):
         return None
 
     def resume(self, flow: Flow, verdict: FlowVerdict) -> None:
-        """Gives the verdict of a flow that was paused; any other raises `Misuse`. From any thread."""
+        """Gives the verdict of a flow that was paused: `Allow`, `Drop` or `Peek`. From any thread.
+
+        A flow that is not paused raises `Misuse`, and so does one that has ended: `flow_closed` said so.
+        """
         self.context.resume(flow.number, verdict)
 
     def update(self, flow: Flow, verdict: NameVerdict) -> None:

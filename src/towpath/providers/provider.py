@@ -48,7 +48,10 @@ class ProviderContext(Protocol):
     """What a provider can ask of whoever runs it. Every method may be called from any thread."""
 
     def resume(self, flow: int, verdict: FlowVerdict) -> None:
-        """Gives the verdict of a paused flow, by its number. A flow that is not paused raises `Misuse`."""
+        """Gives the verdict of a paused flow, by its number: `Allow`, `Drop` or `Peek`.
+
+        A flow that is not paused raises `Misuse`, and so does one that has ended: `flow_closed` said so.
+        """
 
     def update(self, flow: int, verdict: NameVerdict) -> None:
         """Changes the verdict of a flow that was decided, by its number. One that has ended is left alone."""

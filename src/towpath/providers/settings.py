@@ -59,11 +59,11 @@ class FilterSettings(Struct, frozen=True, dict=True):
             raise Misuse(f"FilterSettings: default is one of {_named(_ACTIONS)}, not {self.default!r}")
         if self.default != "filter" and not self.rules:
             raise Misuse(f"FilterSettings: default={self.default!r} needs at least one rule")
-        _ = self._matchers
+        _ = self._index
 
     @cached_property
-    def _matchers(self) -> tuple[_Matcher, ...]:
-        return tuple(_Matcher(at, rule) for at, rule in enumerate(self.rules))
+    def _index(self) -> _Index:
+        return _Index(self.rules)
 
     def decide(self, transport: Transport, direction: Direction, ip: str, port: int) -> FilterAction:
         """What becomes of a flow with this remote address. An `ip` that is none raises `Misuse`."""
@@ -72,61 +72,67 @@ class FilterSettings(Struct, frozen=True, dict=True):
         except ValueError:
             raise Misuse(f"decide: {ip!r} is not an IP address") from None
         inner = address if address.version == 4 else address.ipv4_mapped or address
-        version, value = inner.version, int(inner)
         loopback = inner.is_loopback and direction == "outbound"  # inbound it is the host, through a published port
-        for matcher in self._matchers:
-            if matcher.matches(transport, direction, version, value, port, loopback):
-                return matcher.action
+        at = self._index.first(transport, direction, port, loopback, inner.version, int(inner))
+        if at is not None:
+            return self.rules[at].action
         return "allow" if loopback else self.default
 
 
 _ACTIONS = ("allow", "drop", "filter")
 _TRANSPORTS = ("any", "tcp", "udp")
 _DIRECTIONS = ("any", "outbound", "inbound")
+_Kind: TypeAlias = tuple[str, str, int, bool]
 
 
-class _Matcher:
-    """A rule with its prefix as numbers."""
+class _Index:
+    """The first rule that matches, in a look-up for each length of prefix, however many rules there are."""
 
-    __slots__ = ("_bits", "_direction", "_loopback", "_port", "_shift", "_transport", "_version", "action")
+    def __init__(self, rules: tuple[NetworkRule, ...]) -> None:
+        self._tables: dict[_Kind, dict[tuple[int, int], dict[int, int]]] = {}
+        for at, rule in enumerate(rules):
+            _check(f"rules[{at}]", rule)
+            prefixes = _prefixes(f"rules[{at}]", rule.remote)
+            for transport in _TRANSPORTS[1:] if rule.transport == "any" else (rule.transport,):
+                for direction in _DIRECTIONS[1:] if rule.direction == "any" else (rule.direction,):
+                    for version, shift, bits, named in prefixes:
+                        for loopback in (False, True) if named else (False,):
+                            tables = self._tables.setdefault((transport, direction, rule.port, loopback), {})
+                            tables.setdefault((version, shift), {}).setdefault(bits, at)
 
-    def __init__(self, at: int, rule: NetworkRule) -> None:
-        where = f"rules[{at}]"
-        for name, value, known in (
-            ("action", rule.action, _ACTIONS),
-            ("transport", rule.transport, _TRANSPORTS),
-            ("direction", rule.direction, _DIRECTIONS),
-        ):
-            if value not in known:
-                raise ConfigInvalid(where, f"{name} is {value!r}", f"one of {_named(known)}")
-        if not 0 <= rule.port <= 65535:
-            raise ConfigInvalid(where, f"port is {rule.port}", "0 (any) to 65535")
-        self.action: FilterAction = rule.action
-        self._transport = rule.transport
-        self._direction = rule.direction
-        self._port = rule.port
-        self._version, self._shift, self._bits, self._loopback = 0, 0, 0, False
-        if rule.remote:
-            network = _network(where, rule.remote)
-            self._version = network.version
-            self._shift = network.max_prefixlen - network.prefixlen
-            self._bits = int(network.network_address) >> self._shift
-            self._loopback = network.is_loopback
+    def first(self, transport: str, direction: str, port: int, loopback: bool, version: int, value: int) -> int | None:
+        """The number of that rule."""
+        found = [
+            at
+            for wanted in {port, 0}
+            for (of, shift), table in self._tables.get((transport, direction, wanted, loopback), {}).items()
+            if of == version and (at := table.get(value >> shift)) is not None
+        ]
+        return min(found, default=None)
 
-    def matches(
-        self, transport: Transport, direction: Direction, version: int, value: int, port: int, loopback: bool
-    ) -> bool:
-        return (
-            self._transport in ("any", transport)
-            and self._direction in ("any", direction)
-            and self._port in (0, port)
-            and (not loopback or self._loopback)
-            and (not self._version or (self._version == version and value >> self._shift == self._bits))
-        )
+
+def _check(where: str, rule: NetworkRule) -> None:
+    for name, value, known in (
+        ("action", rule.action, _ACTIONS),
+        ("transport", rule.transport, _TRANSPORTS),
+        ("direction", rule.direction, _DIRECTIONS),
+    ):
+        if value not in known:
+            raise ConfigInvalid(where, f"{name} is {value!r}", f"one of {_named(known)}")
+    if not 0 <= rule.port <= 65535:
+        raise ConfigInvalid(where, f"port is {rule.port}", "0 (any) to 65535")
+
+
+def _prefixes(where: str, remote: str) -> list[tuple[int, int, int, bool]]:
+    """Version, how far to shift an address, what must be left then, and whether it is of loopback addresses alone."""
+    if not remote:
+        return [(4, 32, 0, False), (6, 128, 0, False)]
+    network = _network(where, remote)
+    shift = network.max_prefixlen - network.prefixlen
+    return [(network.version, shift, int(network.network_address) >> shift, network.is_loopback)]
 
 
 def _network(where: str, text: str) -> IPv4Network | IPv6Network:
-
     try:
         network = ip_network(text)
     except ValueError as error:

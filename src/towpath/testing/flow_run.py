@@ -85,7 +85,7 @@ class FlowRun:
     @property
     def paused(self) -> bool:
         """Whether it waits for `resume`."""
-        return self._inspection.paused
+        return self._inspection.paused and not self.closed
 
     @property
     def closed(self) -> bool:
@@ -198,7 +198,6 @@ class FlowRun:
 
     def _watch(self, direction: str) -> None:
         """The second of silence begins anew with each byte and verdict."""
-        self._cancel(direction)
         which: Direction = "inbound" if direction == "inbound" else "outbound"
         if self._inspection.waits(which):
             self._later(direction, QUIET, lambda: self._follow(self._inspection.quiet(which)))

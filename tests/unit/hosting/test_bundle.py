@@ -131,6 +131,7 @@ def test_an_announced_module_that_is_missing_names_who_announced_it(
     [
         ("", "--filter", "'' names no extension", "FILE.py"),
         (":x.toml", "--filter", "names no extension", "FILE.py"),
+        ("x.py:", "--filter", "names no config after the colon", "FILE.py"),
         ("gone.py", "--filter", "there is no gone.py", "FILE.py"),
         ("gone/", "--filter", "there is no gone/", "FILE.py"),
         ("recrod", "--filter", "there is no extension 'recrod'", "is it record?"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from towpath.errors import Misuse
 from towpath.hosting.inspection import Complete, FlowInspection, Inspection, Pass, Show, Step
-from towpath.providers import Allow, Direction, Drop, FlowVerdict, Pause, Peek
+from towpath.providers import MOST_PEEK, Allow, Direction, Drop, FlowVerdict, Pause, Peek
 
 OUT, IN = "outbound", "inbound"
 Event = tuple[str, ...]
@@ -137,6 +137,45 @@ SCRIPTS: dict[str, list[Row]] = {
         ((OUT, b"b"), []),
         (Peek(outbound=1), [out(b"a", b"b")]),
     ],
+    "a direction that was complete can be asked for again": [
+        (Peek(outbound=9), []),
+        ((OUT, b"a"), [show(b"a")]),
+        (Peek(outbound=9), []),
+        (("quiet", b"outbound"), [Complete("outbound")]),
+        (Peek(inbound=9), [out(b"a")]),
+        ((IN, b"b"), [show_back(b"b")]),
+        (Peek(outbound=9), [back(b"b")]),
+        ((OUT, b"c"), [show(b"c", 1)]),
+    ],
+    "a final answer may repeat a count that has passed already": [
+        (Peek(inbound=9), []),
+        ((OUT, b"abcde"), [out(b"abcde")]),
+        ((IN, b"1"), [show_back(b"1")]),
+        (Peek(outbound=9), [back(b"1")]),
+        ((OUT,), [Complete("outbound")]),
+        (Peek(outbound=4), [out(ended=True)]),
+    ],
+    "another instance is asked again, and shown again what is held": [
+        (Peek(outbound=9), []),
+        ((IN, b"220"), [back(b"220")]),
+        ((OUT, b"a"), [show(b"a")]),
+        (("restart",), []),
+        ((IN, b"4"), []),
+        ((OUT, b"b"), []),
+        (Peek(outbound=1), [back(b"4"), show(b"a")]),
+        (("restart",), []),
+        (Pause(), []),
+        (("restart",), []),
+        (Allow(), [out(b"a", b"b")]),
+        (("restart",), []),
+        ((OUT, b"c"), [out(b"c")]),
+    ],
+    "a final question is not final for another instance": [
+        (Peek(outbound=9), []),
+        ((OUT,), [Complete("outbound")]),
+        (("restart",), []),
+        (Peek(outbound=9), [Complete("outbound")]),
+    ],
     "a pause holds both directions until it is resumed": [
         (Pause(), []),
         ((OUT, b"a"), []),
@@ -154,6 +193,9 @@ def play(flow: FlowInspection, event: FlowVerdict | tuple[str, bytes] | tuple[st
     if not isinstance(event, tuple):
         return flow.verdict(event)
     direction: Direction = "inbound" if IN in event or b"inbound" in event else "outbound"
+    if event[0] == "restart":
+        flow.restart()
+        return []
     if event[0] == "quiet":
         return flow.quiet(direction)
     return flow.take(direction, event[1]) if len(event) == 2 else flow.end(direction)
@@ -187,8 +229,41 @@ def test_a_verdict_that_nobody_asked_for_is_refused() -> None:
     flow.verdict(Peek(outbound=9))
     with pytest.raises(Misuse, match="nothing was asked"):
         flow.verdict(Allow())
-    with pytest.raises(Misuse, match="nothing is due"):
+    with pytest.raises(Misuse, match="nothing is fresh"):
         flow.direction("outbound").show()
+
+
+def test_a_stream_of_single_bytes_is_shown_whole_and_not_too_often() -> None:
+    flow = FlowInspection()
+    flow.verdict(Peek(outbound=MOST_PEEK))
+    shown: list[int] = []
+    for _ in range(MOST_PEEK - 1):
+        for step in flow.take("outbound", b"x"):
+            assert isinstance(step, Show)
+            shown.append(len(step.data))
+            flow.verdict(Peek(outbound=MOST_PEEK))
+    assert shown[:64] == list(range(1, 65))
+    assert len(shown) < 160
+    assert sum(shown) < 10 * MOST_PEEK
+    assert flow.waits("outbound")
+    (last,) = flow.quiet("outbound")
+    assert isinstance(last, Show)
+    assert len(last.data) == MOST_PEEK - 1
+    flow.verdict(Peek(outbound=MOST_PEEK))
+    assert flow.quiet("outbound") == [Complete("outbound")]
+
+
+@pytest.mark.parametrize("how", ["end", "full"])
+def test_the_last_bytes_are_shown_at_once_however_few(how: str) -> None:
+    flow = FlowInspection()
+    count = 200
+    flow.verdict(Peek(outbound=count))
+    while flow.direction("outbound").held < count - 1:
+        if flow.take("outbound", b"x"):
+            flow.verdict(Peek(outbound=count))
+    assert flow.direction("outbound").fresh
+    steps = flow.end("outbound") if how == "end" else flow.take("outbound", b"x")
+    assert steps == [show(b"x" * (count - (how == "end")))]
 
 
 def test_a_stream_need_not_be_read_beyond_what_would_be_shown() -> None:
@@ -199,6 +274,19 @@ def test_a_stream_need_not_be_read_beyond_what_would_be_shown() -> None:
     assert direction.room == 7
     direction.take(bytes(20))
     assert direction.room == 0
+
+
+def test_a_direction_is_starved_when_all_that_may_be_shown_was_shown() -> None:
+    direction = Inspection()
+    assert not direction.starved
+    direction.judge(4)
+    assert not direction.starved
+    direction.take(b"a")
+    assert not direction.starved
+    direction.show()
+    assert direction.starved
+    direction.judge(0)
+    assert not direction.starved
 
 
 @given(st.data(), st.binary(max_size=60))

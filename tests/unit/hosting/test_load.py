@@ -75,8 +75,8 @@ def test_hooks_of_any_form_that_can_be_called_are_fine(tmp_path: Path, code: str
 
 def test_a_module_beside_the_file_can_be_imported(tmp_path: Path) -> None:
     (tmp_path / "beside_author.py").write_text("WORD = 'x'\n")
-    (tmp_path / "json.py").write_text("raise SystemExit('took the place of the real one')\n")
-    provider = load(tmp_path, "import json, beside_author\n" + PLAIN)
+    (tmp_path / "tabnanny.py").write_text("raise SystemExit('took the place of the real one')\n")
+    provider = load(tmp_path, "import tabnanny, beside_author\n" + PLAIN)
     assert sys.modules[type(provider).__module__].beside_author.WORD == "x"
 
 
@@ -96,7 +96,6 @@ def test_a_file_may_be_called_as_a_module_of_the_standard_library(tmp_path: Path
     file = tmp_path / "select.py"
     file.write_text(PLAIN)
     load_provider(str(file), None, {}, "")
-    assert "select" not in sys.modules or sys.modules["select"].__spec__ is not None
     assert sys.modules["_extension_select"].__file__ == str(file)
 
 

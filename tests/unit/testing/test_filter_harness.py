@@ -140,6 +140,15 @@ def test_only_a_paused_flow_is_resumed_and_once() -> None:
             harness.provider.resume(flow.flow, Allow())
 
 
+def test_a_flow_that_ended_is_not_paused_any_more() -> None:
+    with FilterHarness(Scripted) as harness:
+        flow = opened(harness, Pause()).send(b"x").close("reset")
+        with pytest.raises(Misuse, match="is not paused"):
+            harness.provider.resume(flow.flow, Allow())
+        assert (flow.paused, flow.allowed, flow.passed_out) == (False, False, b"")
+        assert harness.provider.calls[1:] == [("closed", "allowed", "")]
+
+
 def test_a_paused_udp_flow_is_dropped_after_ten_seconds() -> None:
     with FilterHarness(Scripted) as harness:
         lost, kept = opened(harness, Pause(), "udp"), opened(harness, Pause(), "udp")
@@ -305,6 +314,11 @@ def test_output_goes_to_files_that_the_config_names(tmp_path: Path) -> None:
         assert (tmp_path / "a.txt").read_bytes() == b"one"
         with pytest.raises(Misuse, match="does not stand in the config"):
             harness.provider.context.output("b.txt")
+    with FilterHarness(Writing, Files(["a.txt"]), capabilities=["content-filter-provider"]) as harness:
+        with pytest.raises(Misuse, match="output: the manifest does not claim"):
+            harness.provider.context.output("a.txt")
+        with pytest.raises(Misuse, match="there is no flow 7"):
+            harness.provider.context.resume(7, Allow())
 
 
 def test_a_config_can_change_and_is_checked() -> None:
