@@ -66,7 +66,7 @@ def by_preference(addresses: Sequence[str], source: Callable[[str], str | None] 
     """
     tell = source or source_for
     facts = [_facts(address, tell(address)) for address in dict.fromkeys(addresses)]
-    ordered = sorted(facts, key=cmp_to_key(lambda one, other: _compare(one, other)[0]))
+    ordered = sorted(facts, key=cmp_to_key(_sign))
     rules = [_compare(one, other)[1] for one, other in zip(ordered, ordered[1:], strict=False)]
     return [
         Preference(fact.address, fact.source, fact.scope, fact.label, fact.precedence, rule)
@@ -108,6 +108,10 @@ def _facts(address: str, source: str | None) -> _Facts:
     return _Facts(
         address, source, _scope(there), label, precedence, _scope(here), _policy(here)[1], _common(there, here)
     )
+
+
+def _sign(one: _Facts, other: _Facts) -> int:
+    return _compare(one, other)[0]
 
 
 def _compare(one: _Facts, other: _Facts) -> tuple[int, str]:

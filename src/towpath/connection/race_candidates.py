@@ -63,12 +63,13 @@ class Candidate:
 class Candidates:
     """All that is known at one moment, replacing what was known before.
 
-    `awaited` are the questions that have no answer yet, of "A", "AAAA", "HTTPS" and "SVCB"; empty once the last has come.
-    `problem` says why there may be no candidate at all.
+    `awaited` are the questions without any answer so far, of "A", "AAAA", "HTTPS" and "SVCB". `renewing` says that some
+    answers are stale, and fresh ones may come. `problem` says why there may be no candidate at all.
     """
 
     found: tuple[Candidate, ...]
     awaited: frozenset[str] = frozenset()
+    renewing: bool = False
     problem: Exception | None = None
 
 
@@ -152,6 +153,8 @@ class _Gathering:
         self._addresses: dict[str, dict[str, tuple[str, ...]]] = {}
         self._bindings: tuple[ServiceBinding, ...] = ()
         self._open: dict[str, set[str]] = {}
+        self._stale: set[tuple[str, str]] = set()
+        self._service = host if port == 443 else f"_{port}._https.{host}"
         self._problem: Exception | None = None
 
     async def close(self) -> None:
@@ -162,22 +165,23 @@ class _Gathering:
     async def run(self) -> AsyncIterator[Candidates]:
         binding = tuple(kind for kind in self._kinds if kind in _BINDING_KINDS)
         plain = tuple(kind for kind in self._kinds if kind not in _BINDING_KINDS)
-        # RFC 9460 section 2.3: the service's own port is part of the name that is asked for.
-        prefixed = self._host if self._port == 443 else f"_{self._port}._https.{self._host}"
-        if self._port == 443:
+        if self._service == self._host:
             self._ask(self._host, self._kinds)
         else:
+            # RFC 9460 section 2.3: the service's own port is part of the name that is asked for.
             if binding:
-                self._ask(prefixed, binding)
+                self._ask(self._service, binding)
             self._ask(self._host, plain)
-        while any(self._open.values()):
+        while self._stale or any(self._open.values()):
             name, arrival = await self._arrived.get()
             if isinstance(arrival, Answer):
                 self._take(name, arrival)
             else:
                 self._open[name] = set()
+                self._stale = {entry for entry in self._stale if entry[0] != name}
                 self._problem = arrival or self._problem
-            yield Candidates(self._candidates(), frozenset().union(*self._open.values()), self._problem)
+            awaited = frozenset(kind for kinds in self._open.values() for kind in kinds)
+            yield Candidates(self._candidates(), awaited, bool(self._stale), self._problem)
 
     def _ask(self, name: str, kinds: tuple[str, ...]) -> None:
         self._open[name] = set(kinds)
@@ -194,25 +198,30 @@ class _Gathering:
         self._arrived.put_nowait((name, problem))
 
     def _take(self, name: str, answer: Answer) -> None:
+        self._open[name].discard(answer.kind)
         if answer.final:
-            self._open[name].discard(answer.kind)
+            self._stale.discard((name, answer.kind))
+        else:
+            self._stale.add((name, answer.kind))
         if answer.kind in _BINDING_KINDS:
-            self._bind(answer)
+            self._bind(name, answer)
         else:
             self._addresses[name][answer.kind] = tuple(found.address for found in answer.addresses)
 
-    def _bind(self, answer: Answer) -> None:
+    def _bind(self, name: str, answer: Answer) -> None:
         try:
             found = answer.bindings
         except PeerViolation:
             # RFC 9460 section 2.2: a set with a broken record is as good as none.
+            return
+        if not found and name != self._service:
             return
         # Equal priorities in random order (RFC 9460 section 2.4.1), the same one for the whole race.
         self._bindings = tuple(random.sample(found, len(found)))
         plain = tuple(kind for kind in self._kinds if kind not in _BINDING_KINDS)
         for binding in found:
             if binding.usable and binding.target not in self._open and len(self._open) < _MAX_TARGETS:
-                self._ask(binding.target, plain)
+                self._ask(binding.target, self._kinds if binding.alias else plain)
 
     def _candidates(self) -> tuple[Candidate, ...]:
         found: list[Candidate] = []

@@ -22,8 +22,10 @@ LEAST_DELAY, MOST_DELAY = 0.01, 2.0
 
 @dataclass(frozen=True, slots=True)
 class RaceSettings:
-    """`attempt_delay`: seconds between attempts, 0.01 to 2. `resolution_delay`: how long the first address waits for the
-    answers that would be preferred. Raises `Misuse` outside of these.
+    """How long things wait, in seconds.
+
+    `attempt_delay`: one attempt for the one before, 0.01 to 2. `resolution_delay`: the first address for the answers
+    that would be preferred. Raises `Misuse` outside of these.
     """
 
     attempt_delay: float = 0.25
@@ -81,14 +83,15 @@ class Race:
         self._preferred = "AAAA" if preferred == 6 else "A"
         self._waiting: list[Candidate] = []
         self._tried: set[tuple[str, int, str]] = set()
-        self._awaited: frozenset[str] | None = None
+        self._awaited: frozenset[str] = frozenset()
+        self._more = True
         self._first_address: float | None = None
         self._next_start = now
 
     @property
     def lost(self) -> bool:
         """Whether everything failed, and nothing more can come."""
-        return self.winner is None and self._awaited == frozenset() and not self._waiting and not self._running
+        return self.winner is None and not self._more and not self._waiting and not self._running
 
     @property
     def over(self) -> bool:
@@ -108,6 +111,7 @@ class Race:
         if self.over:
             return []
         self._awaited = candidates.awaited
+        self._more = candidates.renewing or bool(candidates.awaited)
         self.problem = candidates.problem or self.problem
         self._waiting = [found for found in self._arrange(candidates.found) if found.key not in self._tried]
         if self._waiting and self._first_address is None:
@@ -116,7 +120,7 @@ class Race:
 
     def resolving_ended(self, now: float) -> list[Start]:
         """No more will be known."""
-        self._awaited = frozenset()
+        self._awaited, self._more = frozenset(), False
         return self._go(now)
 
     def succeeded(self, number: int, now: float) -> bool:
@@ -165,5 +169,4 @@ class Race:
             return now >= self._next_start
         if self._first_address is not None and now >= self._first_address + self.settings.resolution_delay:
             return True
-        awaited = self._awaited or frozenset()
-        return self._preferred not in awaited and not awaited & {"HTTPS", "SVCB"}
+        return self._awaited.isdisjoint((self._preferred, "HTTPS", "SVCB"))

@@ -19,7 +19,7 @@ from towpath.connection.race_candidates import (
 )
 from towpath.connection.race_machine import Attempt, Outcome, Race, RaceSettings, Start
 from towpath.connection.race_memory import RaceMemory
-from towpath.errors import ResolutionFailed, TowpathError
+from towpath.errors import TowpathError
 
 __all__ = [
     "Attempt",
@@ -80,10 +80,10 @@ async def race(
 ) -> Raced[T]:
     """Tries candidates as `resolving` finds them, staggered, until the `dial` of one returns.
 
-    `dial` decides what ready means: return after the TCP handshake, or after TLS. It is cancelled when another one wins.
-    `discard` closes the result of one that became ready at the same moment and lost. `memory` with `key` (a host and
-    port) lets this race begin with the family that works. `rank` orders addresses (default: RFC 6724 with this
-    machine's own source addresses). `clock` gives seconds (default: the loop's).
+    `dial` decides what ready means: return after the TCP handshake, or after TLS; losing, it is cancelled. `discard`
+    closes the result of one that became ready at the same moment and lost. `memory` with `key` (a host and port) lets
+    this race begin with the family that works. `rank` orders addresses (default: RFC 6724 with this machine's own
+    source addresses). `clock` gives seconds (default: the loop's).
 
     Raises `RaceFailed` when every attempt failed, and the `ResolutionFailed` of `resolving` where there was none to
     make. Errors of losers, and errors that are no `OSError` or `TowpathError` of failed attempts, only stand in
@@ -131,7 +131,7 @@ class _Driver(Generic[T]):
                 if source is not None:
                     waited.add(source)
                 done, _ = await asyncio.wait(waited, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-                for task in sorted(done & self._dials.keys(), key=lambda one: self._dials[one]):
+                for task in [dial for dial in self._dials if dial in done]:
                     kept = self._ended(task) or kept
                 if source in done and source is not None:
                     source = self._known(source, resolving)

@@ -116,15 +116,12 @@ class Lookup:
             self.dropped += 1
             return []
         asked, send = found
+        if not _matches(message, asked, self.kind, exact=self.settings.mixed_case):
+            self.dropped += 1
+            return []
         try:
-            if not _matches(message, asked, self.kind, exact=self.settings.mixed_case):
-                self.dropped += 1
-                return []
             reply = r.parse_reply(message)
         except PeerViolation as violation:
-            if message[:2] != asked.id.to_bytes(2, "big"):
-                self.dropped += 1
-                return []
             return self._give_up(number, f"{asked.server}: {violation}", now)
         if not self.settings.trust_ad:
             reply = reply._replace(authenticated=False)
@@ -190,7 +187,10 @@ class Lookup:
 
 
 def _matches(message: bytes, asked: _Asked, kind: int, *, exact: bool) -> bool:
-    identity, labels, found = r.question_of(message)
+    try:
+        identity, labels, found = r.question_of(message)
+    except PeerViolation:
+        return False
     if identity != asked.id or found != kind:
         return False
     return labels == asked.labels if exact else dns_message.text(labels) == dns_message.text(asked.labels)

@@ -74,7 +74,7 @@ class Resolver:
         self._cache = cache if cache is not None else AnswerCache(clock=clock)
         self._dial = dial
         self._clock = clock
-        self._asked_of: tuple[Server, ...] = ()
+        self._asked_of: tuple[Server, ...] | None = None
         self._turn = 0
         self._asking: dict[tuple[str, str], asyncio.Task[Answer]] = {}
 
@@ -175,10 +175,10 @@ class Resolver:
             packed = [data for data in map(pack, addresses) if data is not None]
             return fixed_answer(name, kind, [data for data in packed if len(data) == _width(kind)], Source.HOSTS)
         servers = self.configuration.servers
-        if servers != self._asked_of:
+        if self._asked_of is not None and servers != self._asked_of:
             # Other servers may know another world.
             self._cache.clear()
-            self._asked_of = servers
+        self._asked_of = servers
         return self._cache.get(name, kind, stale=expired == "allow")
 
     def _task(self, name: str, kind: str) -> asyncio.Task[Answer]:
@@ -187,8 +187,12 @@ class Resolver:
         task = self._asking.get(key)
         if task is None or task.done():
             task = self._asking[key] = asyncio.create_task(self._ask(name, kind))
-            task.add_done_callback(lambda done: self._asking.pop(key, None))
+            task.add_done_callback(lambda done: self._answered(key, done))
         return task
+
+    def _answered(self, key: tuple[str, str], task: asyncio.Task[Answer]) -> None:
+        if self._asking.get(key) is task:
+            del self._asking[key]
 
     async def _ask(self, name: str, kind: str) -> Answer:
         begun = self._clock()
