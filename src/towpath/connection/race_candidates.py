@@ -14,7 +14,7 @@ from typing import Literal
 
 from towpath.errors import Misuse, PeerViolation
 from towpath.names.binding import ServiceBinding
-from towpath.names.resolution import Answer
+from towpath.names.resolution import Answer, Resolution
 from towpath.names.resolver import ADDRESS_KINDS, ExpiredDns, Resolves
 
 __all__ = ["Candidate", "Candidates", "Transport", "arrange", "candidates_for", "literal"]
@@ -151,6 +151,7 @@ class _Gathering:
         self._arrived: asyncio.Queue[tuple[str, Answer | Exception | None]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._addresses: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._answers: dict[str, Answer] = {}
         self._bindings: tuple[ServiceBinding, ...] = ()
         self._open: dict[str, set[str]] = {}
         self._stale: set[tuple[str, str]] = set()
@@ -181,7 +182,13 @@ class _Gathering:
                 self._stale = {entry for entry in self._stale if entry[0] != name}
                 self._problem = arrival or self._problem
             awaited = frozenset(kind for kinds in self._open.values() for kind in kinds)
-            yield Candidates(self._candidates(), awaited, bool(self._stale), self._problem)
+            found = self._candidates()
+            problem = self._problem or (None if found or awaited else self._why_nothing())
+            yield Candidates(found, awaited, bool(self._stale), problem)
+
+    def _why_nothing(self) -> Exception | None:
+        """The error of the name, where its addresses are what is missing."""
+        return Resolution(self._host, self._host, tuple(self._answers.values()), 0.0).error()
 
     def _ask(self, name: str, kinds: tuple[str, ...]) -> None:
         self._open[name] = set(kinds)
@@ -206,6 +213,8 @@ class _Gathering:
         if answer.kind in _BINDING_KINDS:
             self._bind(name, answer)
         else:
+            if name == self._host:
+                self._answers[answer.kind] = answer
             self._addresses[name][answer.kind] = tuple(found.address for found in answer.addresses)
 
     def _bind(self, name: str, answer: Answer) -> None:
@@ -237,13 +246,15 @@ class _Gathering:
         addresses = known.get("AAAA", binding.ipv6hint if "AAAA" in self._kinds else ())
         addresses += known.get("A", binding.ipv4hint if "A" in self._kinds else ())
         port = binding.port or self._port
+        if binding.alias:
+            yield from (Candidate(address, port, "tcp", self._alpn, 1) for address in addresses)
+            return
         offered = binding.protocols(("http/1.1",))
         ways: list[tuple[Transport, int, tuple[str, ...]]] = [
             ("quic", 0, tuple(word for word in self._quic if word in offered)),
             ("tcp", 1, tuple(word for word in self._alpn if word in offered)),
         ]
         for transport, group, alpn in ways:
-            if alpn or (binding.alias and transport == "tcp"):
-                spoken = alpn or self._alpn
+            if alpn:
                 for address in addresses:
-                    yield Candidate(address, port, transport, spoken, group, binding.priority, binding.ech)
+                    yield Candidate(address, port, transport, alpn, group, binding.priority, binding.ech)
