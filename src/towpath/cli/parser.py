@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "lab": "run a little internet of hosts, and commands on them",
     "trust": "judge a certificate: good, for this name, on this date, under this policy; if not, why",
     "interfaces": "list network interfaces: type, state, addresses; watch them change",
+    "resolve": "look a name up: every answer with its source, server, lifetime and reason",
     "path": "say what a connection would use now, or why there is no path",
     "completion": "print what a shell needs to complete this command",
 }

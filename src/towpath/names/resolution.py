@@ -31,7 +31,7 @@ class Source(StrEnum):
 class AnswerStatus(StrEnum):
     """What came of one question. `EMPTY`: the name exists without such records. `FAILED`: servers had a failure.
 
-    `TIMED_OUT`: nobody answered, or nobody could be reached.
+    `NO_ANSWER`: nobody answered, or nobody could be reached.
     """
 
     FOUND = "found"
@@ -39,7 +39,7 @@ class AnswerStatus(StrEnum):
     UNKNOWN = "unknown"
     REFUSED = "refused"
     FAILED = "failed"
-    TIMED_OUT = "timed-out"
+    NO_ANSWER = "no-answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Resolution:
             made = NameRefused(self.asked, "a resolver refuses to answer", extended=words)
         elif AnswerStatus.FAILED in states:
             made = ResolutionFailed(self.asked, troubles or "the resolvers have a failure", extended=words)
-        elif AnswerStatus.TIMED_OUT in states:
+        elif AnswerStatus.NO_ANSWER in states:
             made = NoAnswer(self.asked, troubles or "nobody answered", extended=words)
             made.hint = "are the servers in /etc/resolv.conf reachable? towpath path SERVER says how"
         elif AnswerStatus.UNKNOWN in states:

@@ -253,7 +253,7 @@ def _answer(name: str, kind: str, lookup: Lookup, source: Source) -> Answer:
     reply, send = lookup.reply, lookup.answered
     troubles = tuple(lookup.troubles)
     if reply is None or send is None:
-        return Answer(name, kind, AnswerStatus.TIMED_OUT, source, troubles=troubles)
+        return Answer(name, kind, AnswerStatus.NO_ANSWER, source, troubles=troubles)
     return Answer(
         name,
         kind,

@@ -67,7 +67,7 @@ async def _ask(name: str, kind: str) -> Answer:
         records = tuple(Record(name, number, 0, data) for data in map(pack, texts) if data is not None)
     except (socket.gaierror, UnicodeError) as error:
         fault = error.errno if isinstance(error, socket.gaierror) else socket.EAI_NONAME
-        status = _ABSENT.get(fault or 0, AnswerStatus.TIMED_OUT)
+        status = _ABSENT.get(fault or 0, AnswerStatus.NO_ANSWER)
         troubles = (str(error),)
     duration = time.monotonic() - begun
     return Answer(name, kind, status, Source.GETADDRINFO, records, troubles=troubles, duration=duration)

@@ -178,7 +178,8 @@ BOTH = (
         ),
         (
             records(
-                of("www.good.test", "A", dns.a("192.0.2.1")), of("www.good.test", "HTTPS", dns.https(1, alpn=["h3", "h2"]))
+                of("www.good.test", "A", dns.a("192.0.2.1")),
+                of("www.good.test", "HTTPS", dns.https(1, alpn=["h3", "h2"])),
             ),
             ["192.0.2.1:443 by quic h3", "192.0.2.1:443 h2+http/1.1", "192.0.2.1:443 h2+http/1.1"],
         ),
@@ -190,7 +191,10 @@ BOTH = (
             ["192.0.2.2:443 h2+http/1.1"],
         ),
         (
-            records(of("www.good.test", "HTTPS", dns.https(0, "alias.test")), of("alias.test", "A", dns.a("192.0.2.3"))),
+            records(
+                of("www.good.test", "HTTPS", dns.https(0, "alias.test")),
+                of("alias.test", "A", dns.a("192.0.2.3")),
+            ),
             ["192.0.2.3:443 h2+http/1.1"],
         ),
         (
