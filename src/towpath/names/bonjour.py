@@ -25,7 +25,8 @@ from towpath.errors import HostFault, Misuse
 
 __all__ = ["Bonjour", "BonjourChange", "BonjourService"]
 
-_PATIENCE = 3.0
+_PATIENCE = 1.5
+"""Seconds after which the details of a service are asked for afresh: one lost answer must not lose the service."""
 _MAX_SERVICES = 1024
 """How many services one browse holds: a neighbour could announce any number."""
 _MAX_TEXT = 255
@@ -162,10 +163,10 @@ class _Browsing:
 
     async def _ask(self, name: str) -> None:
         info = AsyncServiceInfo(self.type, name)
-        complete = await info.async_request(self._zeroconf, _PATIENCE * 1000)
+        # A service that was announced answers sooner or later, or goes, which cancels this.
+        while not await info.async_request(self._zeroconf, _PATIENCE * 1000):
+            pass
         self._asking.pop(name, None)
-        if not complete:
-            return
         service = _service(info)
         before = self._known.get(name)
         if service != before:
