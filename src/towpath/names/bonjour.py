@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -119,8 +120,8 @@ class Bonjour:
     async def advertise(self, service: BonjourService) -> AsyncIterator[BonjourService]:
         """Announces a service while the block runs, and says goodbye after it.
 
-        Gives the service under the name it got: one that is taken is numbered. Raises `Misuse` for what cannot be
-        announced.
+        Gives the service under the name it got: one that is taken is numbered. Its addresses are those of this moment,
+        unless it has its own. Raises `Misuse` for what cannot be announced, `HostFault` without an address.
         """
         zeroconf = self._running()
         info = _info(service)
@@ -232,13 +233,20 @@ def _info(service: BonjourService) -> AsyncServiceInfo:
 
 
 def _own_addresses() -> list[str]:
-    """This machine's addresses on the link: those of interfaces that are up, loopback left out."""
+    """This machine's addresses: those of interfaces that are up, loopback left out. Raises `HostFault` for none.
+
+    Not only of those that run: a cable that settles at this moment must not leave the service without an address.
+    """
     from towpath.path import InterfaceType, list_interfaces
 
-    return [
+    found = [
         str(address.address)
         for interface in list_interfaces()
-        if interface.type is not InterfaceType.LOOPBACK and interface.running
+        if interface.type is not InterfaceType.LOOPBACK and interface.up
         for address in interface.addresses
         if address.usable
     ]
+    if not found:
+        hint = "bring an interface up, or give the service addresses"
+        raise HostFault("announce a service", errno.EADDRNOTAVAIL, "this machine has no address", hint)
+    return found
