@@ -69,7 +69,8 @@ def dns_reply(data: bytes) -> None:
         pass
     else:
         assert len(reply.aliases) <= MAX_ALIASES
-        assert all(0 <= entry.ttl <= MAX_TTL for entry in (*reply.aliases, *reply.records))
+        assert all(0 <= alias.ttl <= MAX_TTL for alias in reply.aliases)
+        assert all(0 <= record.ttl <= MAX_TTL for record in reply.records)
     lookup = Lookup("www.good.test", "A", [Server("192.0.2.1"), Server("192.0.2.2")], below=lambda limit: 7)
     sends = lookup.start(0.0)
     for at in range(8):

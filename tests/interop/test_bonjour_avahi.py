@@ -25,10 +25,11 @@ BUS = """<busconfig><type>system</type><listen>unix:path={folder}/bus</listen><a
 <policy context="default"><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>
 """
 START = """set -e
+mount -t tmpfs none /run
 export DBUS_SYSTEM_BUS_ADDRESS=unix:path={folder}/bus
 dbus-daemon --config-file={folder}/bus.conf --nofork --print-address=1 >{folder}/address 2>/dev/null &
 until [ -s {folder}/address ]; do :; done
-avahi-daemon --no-drop-root --no-chroot --no-rlimits -f {folder}/avahi.conf 2>{folder}/log &
+avahi-daemon --no-drop-root --no-chroot --no-rlimits -f {folder}/avahi.conf >/dev/null 2>{folder}/log &
 until grep -q 'startup complete' {folder}/log; do :; done
 exec "$@"
 """
@@ -47,14 +48,18 @@ def with_avahi(host: LabHost, folder: Path, *command: str) -> subprocess.Popen[s
     (folder / "avahi.conf").write_text("[server]\nuse-ipv6=yes\n[publish]\npublish-workstation=no\n")
     script = START.format(folder=folder)
     return host.popen(
-        ["timeout", "30", "sh", "-c", script, "sh", *command], administrator=True, text=True, stdout=subprocess.PIPE
+        ["timeout", "30", "unshare", "--mount", "sh", "-c", script, "sh", *command],
+        administrator=True,
+        text=True,
+        stdout=subprocess.PIPE,
     )
 
 
 def test_avahi_finds_what_we_announce(lab: Lab, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "tests.support.bonjour_advertiser", "Front door", "8080"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with lab["ours"].popen(words, text=True, cwd=ROOT, **pipes) as ours:
+    with lab["ours"].popen(words, text=True, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ours:
+        assert ours.stdin
+        assert ours.stdout
         ours.stdout.readline()
         with with_avahi(lab["theirs"], tmp_path, "avahi-browse", "-rpt", TYPE) as theirs:
             output, _ = theirs.communicate(timeout=40)

@@ -33,6 +33,8 @@ def advertised(host: LabHost, name: str, port: int) -> Iterator[str]:
     """A process on the host that announces a service; gives the name it got. It says goodbye at the end."""
     command = [sys.executable, "-m", "tests.support.bonjour_advertiser", name, str(port)]
     with host.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdin
+        assert process.stdout
         yield process.stdout.readline().strip()
         process.stdin.close()
         assert process.wait(20) == 0
@@ -62,7 +64,7 @@ def test_a_name_that_is_taken_is_numbered(lab: Lab) -> None:
 
 def test_a_goodbye_removes_the_service(lab: Lab) -> None:
     async def scenario() -> list[str]:
-        found = []
+        found: list[str] = []
         async with Bonjour() as bonjour:
             service = BonjourService("Here", TYPE, host="me.local", port=7, addresses=("192.0.2.7",))
             async with Bonjour() as other, aclosing(other.browse(TYPE)) as changes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,7 +73,7 @@ class Candidates:
     problem: Exception | None = None
 
 
-async def literal(*candidates: Candidate) -> AsyncIterator[Candidates]:
+async def literal(*candidates: Candidate) -> AsyncGenerator[Candidates, None]:
     """Candidates that need no resolving."""
     yield Candidates(candidates)
 
@@ -114,7 +114,7 @@ async def candidates_for(
     alpn: Sequence[str] = (),
     quic: Sequence[str] = (),
     expired: ExpiredDns = "prohibit",
-) -> AsyncIterator[Candidates]:
+) -> AsyncGenerator[Candidates, None]:
     """What resolving `host` gives a race, anew with each answer.
 
     `kinds`: the questions, of HTTPS, SVCB, AAAA and A; the caller leaves out a family that it cannot use. `alpn`: what
@@ -163,7 +163,7 @@ class _Gathering:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def run(self) -> AsyncIterator[Candidates]:
+    async def run(self) -> AsyncGenerator[Candidates, None]:
         binding = tuple(kind for kind in self._kinds if kind in _BINDING_KINDS)
         plain = tuple(kind for kind in self._kinds if kind not in _BINDING_KINDS)
         if self._service == self._host:

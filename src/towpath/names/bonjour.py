@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -101,7 +101,7 @@ class Bonjour:
         if running is not None:
             await running.async_close()
 
-    async def browse(self, type: str, domain: str = "local") -> AsyncIterator[BonjourChange]:
+    async def browse(self, type: str, domain: str = "local") -> AsyncGenerator[BonjourChange, None]:
         """What there is of a type, then each change; ends when its consumer leaves it. Raises `Misuse`."""
         zeroconf = self._running()
         browsing = _Browsing(zeroconf.zeroconf, f"{type}.{domain}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Literal, Protocol
@@ -115,7 +115,7 @@ class Resolver:
 
     async def stream(
         self, name: str, kinds: Sequence[str] = ADDRESS_KINDS, *, expired: ExpiredDns = "prohibit"
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncGenerator[Answer, None]:
         """Each answer as it comes, one for each kind; the questions go out together, in the order of `kinds`.
 
         A stale answer is followed by a fresh one. Where names are searched for, absences are held back until a name
@@ -151,7 +151,7 @@ class Resolver:
         searched = [f"{found}.{domain}" for domain in configuration.search if len(found) + len(domain) < 253]
         return [found, *searched] if found.count(".") >= configuration.ndots else [*searched, found]
 
-    async def _all(self, name: str, kinds: tuple[str, ...], expired: ExpiredDns) -> AsyncIterator[Answer]:
+    async def _all(self, name: str, kinds: tuple[str, ...], expired: ExpiredDns) -> AsyncGenerator[Answer, None]:
         open_questions: list[asyncio.Task[Answer]] = []
         for kind in kinds:
             known = self._known(name, kind, expired)

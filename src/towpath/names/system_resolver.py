@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from towpath.names.reply import Record
 from towpath.names.resolution import Answer, AnswerStatus, Resolution, Source, collect
@@ -37,7 +37,7 @@ class SystemResolver:
 
     async def stream(
         self, name: str, kinds: Sequence[str] = ADDRESS_KINDS, *, expired: ExpiredDns = "prohibit"
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncGenerator[Answer, None]:
         """As `Resolver.stream`; `expired` changes nothing."""
         tasks = [asyncio.create_task(_ask(name, kind.upper())) for kind in dict.fromkeys(kinds)]
         try:
