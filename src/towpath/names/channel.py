@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -79,7 +80,7 @@ class _Stream:
     def __init__(self, endpoint: socket.socket) -> None:
         self._endpoint = endpoint
         self._reader = MessageReader()
-        self._waiting: list[bytes] = []
+        self._waiting: deque[bytes] = deque()
 
     async def send(self, message: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self._endpoint, framed(message))
@@ -89,8 +90,8 @@ class _Stream:
             data = await asyncio.get_running_loop().sock_recv(self._endpoint, _CHUNK)
             if not data:
                 raise ConnectionResetError("the server ended the stream")
-            self._waiting = self._reader.receive(data)
-        return self._waiting.pop(0)
+            self._waiting.extend(self._reader.receive(data))
+        return self._waiting.popleft()
 
     def close(self) -> None:
         self._endpoint.close()

@@ -237,7 +237,7 @@ def test_a_family_that_did_not_get_through_is_last_for_a_while() -> None:
     assert memory.last("good.test", 700.0) is None
 
 
-def test_a_loser_by_a_hair_is_not_held_against_its_family() -> None:
+def test_an_attempt_that_had_little_time_is_not_held_against_its_family() -> None:
     memory = RaceMemory()
     race = run([Told(0.0, at_once(V4, V6))], lambda found: (0.26, True) if found.version == 6 else (0.005, True))
     assert [attempt.outcome for attempt in race.attempts] == ["cancelled", "won"]

@@ -321,6 +321,32 @@ def test_another_server_may_know_another_world(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_servers_take_turns_where_that_is_configured(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(known) as one, serving(known) as two:
+            system = empty_system(tmp_path, "options rotate\n")
+            async with Resolver(system=system, servers=[one.server, two.server]) as resolver:
+                for at in range(4):
+                    await resolver.resolve(f"n{at}.test", ["A"])
+            assert (one.questions, two.questions) == (["A n0.test", "A n2.test"], ["A n1.test", "A n3.test"])
+
+    asyncio.run(scenario())
+
+
+def test_names_in_mixed_case_are_answered_alike(system: SystemFiles) -> None:
+    async def scenario() -> None:
+        settings = QuerySettings(mixed_case=True)
+        async with (
+            serving(known) as dns_server,
+            Resolver(system=system, servers=[dns_server.server], query=settings) as resolver,
+        ):
+            found = await resolver.resolve("a-long-enough-name.to-be-mixed.test", ["A"])
+            assert found.answers[0].name == "a-long-enough-name.to-be-mixed.test"
+            assert b"a-long-enough-name" not in dns_server.asked[0].query
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(("name", "kinds"), [("a..b", ["A"]), ("www.good.test", ["NONSENSE"]), ("www.good.test", [])])
 def test_what_cannot_be_asked_is_misuse(system: SystemFiles, name: str, kinds: list[str]) -> None:
     async def scenario() -> None:
