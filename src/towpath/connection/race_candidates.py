@@ -16,6 +16,7 @@ from towpath.errors import Misuse, PeerViolation
 from towpath.names.binding import ServiceBinding
 from towpath.names.resolution import Answer, Resolution
 from towpath.names.resolver import ADDRESS_KINDS, ExpiredDns, Resolves
+from towpath.wire.address import pack
 
 __all__ = ["Candidate", "Candidates", "Transport", "arrange", "candidates_for", "literal"]
 
@@ -120,8 +121,11 @@ async def candidates_for(
     `kinds`: the questions, of HTTPS, SVCB, AAAA and A; the caller leaves out a family that it cannot use. `alpn`: what
     can be spoken over TCP and TLS; `quic`: over QUIC, preferred where a service binding offers one of them. A service
     that speaks none of these is left out, as is one that demands something not understood. Address hints count until
-    the answers they stand for have come.
+    the answers they stand for have come. A `host` that is an address, perhaps with a zone, is the only candidate.
     """
+    if pack(host.partition("%")[0]) is not None:
+        yield Candidates((Candidate(host, port, "tcp", tuple(alpn), 1),))
+        return
     gathering = _Gathering(resolver, host, port, tuple(kinds), tuple(alpn), tuple(quic), expired)
     try:
         async for snapshot in gathering.run():

@@ -21,13 +21,17 @@ def normal(name: str) -> str:
     >>> normal("Bücher.Example.")
     'xn--bcher-kva.example'
     """
+    if ":" in name or "%" in name:
+        error = Misuse(f"not a domain name: {name[:80]!r}")
+        error.hint = "an address with a zone needs no resolving: connect to it"
+        raise error
     if not name.isascii():
         import idna
 
         try:
             name = idna.encode(name, uts46=True).decode("ascii")
-        except idna.IDNAError as error:
-            raise Misuse(f"not a domain name: {name[:80]!r} ({error})") from None
+        except idna.IDNAError as fault:
+            raise Misuse(f"not a domain name: {name[:80]!r} ({fault})") from None
     return dns_message.text(dns_message.labels_of(name))
 
 

@@ -219,6 +219,38 @@ def test_another_port_is_part_of_the_services_name() -> None:
     assert set(questions) == {"HTTPS _8443._https.www.good.test", "AAAA www.good.test", "A www.good.test"}
 
 
+@pytest.mark.parametrize("host", ["192.0.2.7", "fe80::1%lo"])
+def test_an_address_is_its_own_candidate(host: str) -> None:
+    async def scenario() -> list[Candidates]:
+        async with Resolver(servers=[]) as resolver:
+            return [known async for known in candidates_for(resolver, host, 443, alpn=["h2"])]
+
+    assert asyncio.run(scenario()) == [Candidates((Candidate(host, 443, "tcp", ("h2",), 1),))]
+
+
+def test_expired_answers_begin_a_race_at_once_and_fresh_ones_replace_them() -> None:
+    now = 0.0
+
+    async def scenario() -> list[tuple[str, list[str], bool]]:
+        nonlocal now
+        zone = {"A": [of("www.good.test", "A", dns.a("192.0.2.1"))]}
+
+        def script(asked: Asked) -> Iterable[bytes]:
+            yield dns.answer(asked.query, zone.get(asked.kind, []))
+
+        async with serving(script) as server, Resolver(servers=[server.server], clock=lambda: now) as resolver:
+            await resolver.resolve("www.good.test", ["A"])
+            now = 61.0
+            zone["A"] = [of("www.good.test", "A", dns.a("192.0.2.2"))]
+            resolving = candidates_for(resolver, "www.good.test", 443, kinds=["A"], expired="allow")
+            return [
+                ("+".join(found.address for found in known.found), sorted(known.awaited), known.renewing)
+                async for known in resolving
+            ]
+
+    assert asyncio.run(scenario()) == [("192.0.2.1", [], True), ("192.0.2.2", [], False)]
+
+
 def test_a_name_that_does_not_exist_is_said_so() -> None:
     async def scenario() -> None:
         async with (

@@ -79,7 +79,7 @@ def test_names_as_they_go_onto_the_wire(name: str, expected: str) -> None:
     assert normal(name) == expected
 
 
-@pytest.mark.parametrize("name", ["a..b", "x" * 64, "\u2028.test", ".".join(["x" * 60] * 5)])
+@pytest.mark.parametrize("name", ["a..b", "fe80::1%eth0", "x" * 64, "\u2028.test", ".".join(["x" * 60] * 5)])
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(Misuse):
         normal(name)
