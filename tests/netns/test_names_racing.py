@@ -79,7 +79,7 @@ add rule inet hole in ip6 daddr {lab['web'].address6} tcp dport 80 drop'"
     assert first[0] == second[0] == 4
     assert first[3] == ["cancelled", "won"]
     # 250 ms and the round trip; the rest is this machine's own business with others.
-    assert 0.25 <= first[2] < 0.35
+    assert 0.25 <= first[2] < 0.4
     assert second[3] == ["won"]
     assert second[2] < 0.1
 

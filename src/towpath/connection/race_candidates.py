@@ -16,9 +16,10 @@ from towpath.errors import Misuse, PeerViolation
 from towpath.names.binding import ServiceBinding
 from towpath.names.resolution import Answer, Resolution
 from towpath.names.resolver import ADDRESS_KINDS, ExpiredDns, Resolves
+from towpath.path import Path
 from towpath.wire.address import pack
 
-__all__ = ["Candidate", "Candidates", "Transport", "arrange", "candidates_for", "literal"]
+__all__ = ["Candidate", "Candidates", "Transport", "arrange", "candidates_for", "kinds_for", "literal"]
 
 Transport = Literal["tcp", "quic"]
 Rank = Callable[[Sequence[str]], Sequence[str]]
@@ -104,6 +105,16 @@ def _interleaved(band: list[Candidate], rank: Rank, last: int | None) -> list[Ca
     turns = min(len(own), len(other))
     found = [candidate for pair in zip(own, other, strict=False) for candidate in pair]
     return found + own[turns:] + other[turns:]
+
+
+def kinds_for(path: Path) -> tuple[str, ...]:
+    """The questions that are worth asking on a path: addresses only of families that it supports (section 4.1).
+
+    Of a path that supports neither, both: the error is then the one of the attempt.
+    """
+    supported = {"AAAA": path.supports_ipv6, "A": path.supports_ipv4}
+    families = tuple(kind for kind in ADDRESS_KINDS if supported[kind]) or ADDRESS_KINDS
+    return ("HTTPS", *families)
 
 
 async def candidates_for(

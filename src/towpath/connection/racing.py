@@ -15,6 +15,7 @@ from towpath.connection.race_candidates import (
     Transport,
     arrange,
     candidates_for,
+    kinds_for,
     literal,
 )
 from towpath.connection.race_machine import Attempt, Outcome, Race, RaceSettings, Start
@@ -33,6 +34,7 @@ __all__ = [
     "Raced",
     "Transport",
     "candidates_for",
+    "kinds_for",
     "literal",
     "race",
 ]

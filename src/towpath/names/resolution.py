@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -184,18 +185,25 @@ class Resolution:
 
 
 async def collect(
-    asked: str, answers: AsyncIterator[Answer], clock: Callable[[], float] = time.monotonic
+    asked: str,
+    kinds: Sequence[str],
+    answers: AsyncGenerator[Answer, None],
+    clock: Callable[[], float] = time.monotonic,
 ) -> Resolution:
-    """The resolution that a stream of answers makes: the first of each question, so that stale ones do not wait.
+    """The resolution that a stream of answers makes: the first of each kind, so that nobody waits behind a stale one.
 
     Raises `ResolutionFailed`, or the kind of it that says more, when nothing was found.
     """
     begun = clock()
     found: dict[str, Answer] = {}
     name = asked
-    async for answer in answers:
-        found.setdefault(answer.kind, answer)
-        name = answer.name
+    wanted = len({kind.upper() for kind in kinds})
+    async with aclosing(answers):
+        async for answer in answers:
+            found.setdefault(answer.kind, answer)
+            name = answer.name
+            if len(found) == wanted:
+                break
     made = Resolution(asked, name, tuple(found.values()), clock() - begun)
     error = made.error()
     if error is not None:

@@ -111,7 +111,7 @@ class Resolver:
 
         With `expired` "allow", an answer whose time has passed is given at once, and renewed behind the caller's back.
         """
-        return await collect(name, self.stream(name, kinds, expired=expired), self._clock)
+        return await collect(name, kinds, self.stream(name, kinds, expired=expired), self._clock)
 
     async def stream(
         self, name: str, kinds: Sequence[str] = ADDRESS_KINDS, *, expired: ExpiredDns = "prohibit"

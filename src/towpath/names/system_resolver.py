@@ -33,7 +33,7 @@ class SystemResolver:
         self, name: str, kinds: Sequence[str] = ADDRESS_KINDS, *, expired: ExpiredDns = "prohibit"
     ) -> Resolution:
         """As `Resolver.resolve`; `expired` changes nothing."""
-        return await collect(name, self.stream(name, kinds, expired=expired))
+        return await collect(name, kinds, self.stream(name, kinds, expired=expired))
 
     async def stream(
         self, name: str, kinds: Sequence[str] = ADDRESS_KINDS, *, expired: ExpiredDns = "prohibit"

@@ -15,11 +15,14 @@ from towpath.connection.racing import (
     RaceMemory,
     RaceSettings,
     candidates_for,
+    kinds_for,
     literal,
     race,
 )
 from towpath.errors import NameUnknown
 from towpath.names import Resolver
+from towpath.path import PathMonitor
+from towpath.testing import NetworkTwin
 from towpath.wire import dns
 from towpath.wire.dns import Record
 
@@ -217,6 +220,24 @@ def test_candidates_are_what_services_and_addresses_say(
 def test_another_port_is_part_of_the_services_name() -> None:
     _, questions = asyncio.run(last_candidates(records(*BOTH), 8443))
     assert set(questions) == {"HTTPS _8443._https.www.good.test", "AAAA www.good.test", "A www.good.test"}
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        (["192.0.2.9/24"], ("HTTPS", "A")),
+        (["2001:db8::9/64"], ("HTTPS", "AAAA")),
+        (["192.0.2.9/24", "2001:db8::9/64"], ("HTTPS", "AAAA", "A")),
+        ([], ("HTTPS", "AAAA", "A")),
+    ],
+)
+def test_only_families_that_the_path_supports_are_asked_for(addresses: list[str], expected: tuple[str, ...]) -> None:
+    twin = NetworkTwin()
+    twin.add_link("card")
+    for address in addresses:
+        twin.add_address("card", address)
+        twin.add_default_route("card", "2001:db8::1" if ":" in address else "192.0.2.1")
+    assert kinds_for(PathMonitor(network=twin).current()) == expected
 
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "fe80::1%lo"])

@@ -246,6 +246,29 @@ def test_an_expired_answer_serves_at_once_when_that_is_allowed(system: SystemFil
     asyncio.run(scenario())
 
 
+def test_an_expired_answer_does_not_wait_for_the_fresh_one(system: SystemFiles) -> None:
+    def once(asked: Asked) -> Iterable[bytes]:
+        return [] if silent else known(asked)
+
+    silent = False
+
+    async def scenario() -> None:
+        nonlocal silent
+        clock = Clock()
+        async with (
+            serving(once) as dns_server,
+            Resolver(system=system, servers=[dns_server.server], clock=clock) as resolver,
+        ):
+            await resolver.resolve("www.good.test", ["A"])
+            clock.now += 61
+            silent = True
+            async with asyncio.timeout(1):
+                stale = await resolver.resolve("www.good.test", ["A"], expired="allow")
+            assert stale.answers[0].source == "stale"
+
+    asyncio.run(scenario())
+
+
 def test_the_cache_is_bounded_and_forgets_the_least_used() -> None:
     from towpath.names.resolution import AnswerStatus, Source
 
