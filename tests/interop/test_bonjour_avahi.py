@@ -17,7 +17,7 @@ from towpath.testing import Lab, LabHost, LabPlan
 
 PROGRAMS = ("avahi-daemon", "avahi-browse", "avahi-publish", "dbus-daemon")
 pytestmark = pytest.mark.skipif(
-    not all(shutil.which(name) for name in PROGRAMS), reason=f"needs {', '.join(PROGRAMS)}: make peers"
+    not all(shutil.which(name) for name in PROGRAMS), reason="apt-get install avahi-daemon avahi-utils dbus"
 )
 ROOT = Path(__file__).resolve().parents[2]
 TYPE = "_towpath-test._tcp"

@@ -7,11 +7,13 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import Protocol
 
 from towpath.errors import Misuse
 from towpath.names.client import Server
 from towpath.names.framing import MessageReader, framed
+from towpath.path import Interfaces, list_interfaces
 
 __all__ = ["Channel", "Dial", "dial"]
 
@@ -62,6 +64,17 @@ def address_of(server: Server, family: int) -> tuple[str, int] | tuple[str, int,
     return plain, server.port, 0, index
 
 
+def is_neighbour(sender: str, interfaces: Interfaces) -> bool:
+    """Whether an address is on a link of this machine: link-local, or in the network of one of its addresses."""
+    address = ip_address(sender.partition("%")[0])
+    return address.is_link_local or any(
+        address in own.network
+        for interface in interfaces
+        for own in interface.addresses
+        if own.address.version == address.version
+    )
+
+
 class _Datagrams:
     def __init__(self, endpoint: socket.socket) -> None:
         self._endpoint = endpoint
@@ -100,13 +113,15 @@ class _Stream:
 class _Multicast:
     """One question to all on the link, answered to this socket alone (RFC 6762 section 6.7).
 
-    Asked on every interface that takes it. Link-local addresses in an answer come without a zone, as the answer does
-    not say which interface it came by; a name's other addresses need none.
+    Asked on every interface that takes it; answers of others than neighbours are dropped (section 11). Link-local
+    addresses in an answer come without a zone, as the answer does not say which interface it came by; a name's other
+    addresses need none.
     """
 
     def __init__(self, group: Server, family: int) -> None:
         self._group = group
         self._family = family
+        self._interfaces = list_interfaces()
         self._endpoint = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         if family == socket.AF_INET:
             self._endpoint.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, _MULTICAST_HOPS)
@@ -134,7 +149,10 @@ class _Multicast:
             self._endpoint.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("8xi", index))
 
     async def receive(self) -> bytes:
-        return await asyncio.get_running_loop().sock_recv(self._endpoint, _CHUNK)
+        while True:
+            data, sender = await asyncio.get_running_loop().sock_recvfrom(self._endpoint, _CHUNK)
+            if is_neighbour(str(sender[0]), self._interfaces):
+                return data
 
     def close(self) -> None:
         self._endpoint.close()
