@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -152,9 +153,9 @@ def _print(resolution: Resolution, error: ResolutionFailed | None) -> None:
         for trouble in answer.troubles:
             print(clean(f"{answer.kind}: {trouble}"))
     if error is not None:
-        print(clean(f"towpath resolve: {error}"))
+        print(clean(f"towpath resolve: {error}"), file=sys.stderr)
         if error.hint:
-            print(f"towpath resolve: hint: {error.hint}")
+            print(f"towpath resolve: hint: {error.hint}", file=sys.stderr)
 
 
 def _rows(answer: Answer) -> Iterable[tuple[str, ...]]:

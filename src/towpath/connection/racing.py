@@ -49,6 +49,8 @@ class RaceFailed(TowpathError, OSError):
         reasons = [f"{attempt.candidate}: {_words(attempt.error)}" for attempt in attempts]
         super().__init__("; ".join(reasons) or str(resolution or "there is no address to try"))
         self.attempts = attempts
+        if attempts:
+            self.hint = f"towpath path {attempts[0].candidate.address} says which way it would go"
         self.resolution = resolution
         self.errno = next((found.error.errno for found in attempts if isinstance(found.error, OSError)), None)
 

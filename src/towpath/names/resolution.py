@@ -171,15 +171,19 @@ class Resolution:
         made: ResolutionFailed
         if AnswerStatus.REFUSED in states:
             made = NameRefused(self.asked, "a resolver refuses to answer", extended=words)
+            made.hint = "who runs the resolver decided so; towpath resolve NAME --server IP asks another one"
         elif AnswerStatus.FAILED in states:
             made = ResolutionFailed(self.asked, troubles or "the resolvers have a failure", extended=words)
+            made.hint = "towpath resolve NAME --server IP asks another resolver"
         elif AnswerStatus.NO_ANSWER in states:
             made = NoAnswer(self.asked, troubles or "nobody answered", extended=words)
             made.hint = "are the servers in /etc/resolv.conf reachable? towpath path SERVER says how"
         elif AnswerStatus.UNKNOWN in states:
             made = NameUnknown(self.asked, "there is no such name", extended=words)
+            made.hint = "is it spelled right? towpath resolve NAME says who was asked"
         else:
             made = NameUnknown(self.asked, f"the name has no {kinds} record", extended=words)
+            made.hint = "towpath resolve NAME --type TYPE asks for other records"
         made.resolution = self
         return made
 

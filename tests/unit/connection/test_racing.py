@@ -63,6 +63,7 @@ def test_when_all_fail_the_error_names_every_attempt() -> None:
         assert str(raised.value) == "192.0.2.1:443: Connection refused; 192.0.2.2:443: Connection refused"
         assert [attempt.candidate for attempt in raised.value.attempts] == [ONE, TWO]
         assert raised.value.errno == 111
+        assert raised.value.hint == "towpath path 192.0.2.1 says which way it would go"
 
     asyncio.run(scenario())
 

@@ -34,7 +34,9 @@ def resolve(*words: str) -> tuple[int, str, list[str]]:
         async with serving(answers) as server:
             where = f"127.0.0.1#{server.server.port}"
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "towpath", "resolve", *words, "--server", where, stdout=asyncio.subprocess.PIPE
+                *(sys.executable, "-m", "towpath", "resolve", *words, "--server", where),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
             )
             output, _ = await process.communicate()
             assert process.returncode is not None

@@ -117,6 +117,7 @@ def test_a_refusal_carries_the_words_of_who_refused(system: SystemFiles) -> None
             with pytest.raises(NameRefused) as raised:
                 await resolver.resolve("bad.test")
             assert raised.value.extended == "Blocked: known malware"
+            assert "--server" in str(raised.value.hint)
             assert "known malware" in str(raised.value)
 
     asyncio.run(scenario())
