@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
+from towpath.hosting import messages
 from towpath.hosting.manifest import inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText
 from towpath.linux import mounts, netlink, network_messages, nfqueue
@@ -30,6 +31,13 @@ from towpath.wire.tls_hello import parse_handshake, parse_stream
 __all__ = ["ENTRIES", "SEEDS"]
 
 Entry = Callable[[bytes], None]
+
+
+def worker_messages(data: bytes) -> None:
+    try:
+        messages.from_worker(data)
+    except PeerViolation:
+        return
 
 
 def dns_query(data: bytes) -> None:
@@ -317,6 +325,7 @@ ENTRIES: dict[str, Entry] = {
         script_manifest,
         tls_handshake,
         tls_stream,
+        worker_messages,
     )
 }
 
