@@ -21,6 +21,7 @@ from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
 from towpath.policy.policy import Policy
 from towpath.policy.rule import parse_rule
+from towpath.providers.verdict import Drop
 from towpath.sandbox import look
 from towpath.wire import dns, ip
 from towpath.wire.address import pack, unpack
@@ -399,4 +400,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     ),
     "tls_handshake": (_HANDSHAKE,),
     "tls_stream": (_RECORD, b"\x15\x03\x01\0\x02\x02\x28"),
+    "worker_messages": tuple(
+        messages.batches([messages.Verdict(7, Drop("no")), messages.Said("info", "x"), messages.Ended()])
+    ),
 }

@@ -151,7 +151,7 @@ def test_whatever_filters_answer_and_when_a_flow_is_decided_once_and_its_bytes_s
         elif what in fed and decided == [None] and what not in ended:
             assert isinstance(detail, bytes)
             fed[what] += detail
-            screening.take(what, detail)
+            screening.take("outbound" if what == "outbound" else "inbound", detail)
         elif what == "end" and decided == [None] and detail not in ended:
             ended.add(str(detail))
             screening.end(detail)
