@@ -401,6 +401,8 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "tls_handshake": (_HANDSHAKE,),
     "tls_stream": (_RECORD, b"\x15\x03\x01\0\x02\x02\x28"),
     "worker_messages": tuple(
-        messages.batches([messages.Verdict(7, Drop("no")), messages.Said("info", "x"), messages.Ended()])
+        packet
+        for message in (messages.Verdict(7, Drop("no")), messages.Said("info", "x"), messages.Ended())
+        for packet in messages.batches([message])
     ),
 }
