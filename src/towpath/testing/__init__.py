@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from towpath.testing.framer_harness import FramerHarness
     from towpath.testing.lab import Lab
     from towpath.testing.lab_host import LabHost
     from towpath.testing.network_twin import NetworkTwin
@@ -37,6 +38,7 @@ __all__ = [
     "Banner",
     "Command",
     "Dns",
+    "FramerHarness",
     "Host",
     "Http",
     "Https",
@@ -53,7 +55,14 @@ __all__ = [
     "UdpEcho",
 ]
 
-_HOMES = {"Lab": "lab", "LabHost": "lab_host", "NetworkTwin": "network_twin", "Pki": "pki", "Record": "records"}
+_HOMES = {
+    "FramerHarness": "framer_harness",
+    "Lab": "lab",
+    "LabHost": "lab_host",
+    "NetworkTwin": "network_twin",
+    "Pki": "pki",
+    "Record": "records",
+}
 
 
 def __getattr__(name: str) -> object:
