@@ -33,6 +33,8 @@ class Framer(Layer[_Metadata]):
                 return message.content
     """
 
+    makes_messages = True
+
     def __init__(self, maximum: int = MAX_MESSAGE) -> None:
         """`maximum` is the largest content in bytes, either way."""
         if maximum < 1:

@@ -56,6 +56,8 @@ class Layer(Generic[_Metadata]):
 
     can_ping = False
     """Whether `ping` makes a living peer answer."""
+    makes_messages: bool | None = None
+    """Whether those above get messages (True) or a byte stream (False); `None`: what the layer below gives."""
 
     def start(self) -> bool:
         """The protocol below is ready. False withholds `ready` from those above until `mark_ready` is called."""
