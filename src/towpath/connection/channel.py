@@ -28,7 +28,9 @@ class Channel(ABC):
 
     received: Callable[[Message], None]
 
-    def __init__(self, made: socket.socket, parameters: Parameters, link: Link, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, made: socket.socket, parameters: Parameters, link: Link, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.socket = made
         self.loop = loop
         self.parameters = parameters
@@ -37,6 +39,10 @@ class Channel(ABC):
         self.receive_is_stream = self._is_stream()
         self.received = self.inbox.put_content if self.receive_is_stream else self.inbox.put_message
         self.is_ready = False
+        self.congested = False
+        """Whether so much waits for the socket that the program should wait, too."""
+        self.top: Callable[[Message], None] = self.transmit if self.stack is None else self.stack.send_unguarded
+        """Where messages go that the program sends."""
         self.error: Exception | None = None
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -54,11 +60,6 @@ class Channel(ABC):
         self._closed = False
         self._waiter: Arrival | None = None
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    @abstractmethod
-    def congested(self) -> bool:
-        """Whether so much waits for the socket that the program should wait, too."""
 
     @abstractmethod
     def transmit(self, message: Message) -> None:
@@ -96,13 +97,8 @@ class Channel(ABC):
             raise self.error
 
     def send(self, message: Message) -> None:
-        """Gives one message, or a part of one, to the top of the stack."""
-        if self.error is not None:
-            raise self.error
-        if self.stack is None:
-            self.transmit(message)
-        else:
-            self.stack.send(message)
+        """Gives one message, or a part of one, to the top of the stack, which must be ready."""
+        self.top(message)
         self.messages_sent += message.complete
 
     def send_end(self) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from towpath.connection.arrival import Arrival
 from towpath.connection.channel import Channel
@@ -175,7 +175,21 @@ class Connection:
         Waits until it is ready, and while too much waits to be sent; of those that wait, the highest priority goes
         first. Raises what ended the connection, `TimedOut` when the message expired, `Misuse` when it cannot be sent.
         """
-        turns = self._turns
+        turns, channel = self._turns, self._channel
+        if (
+            context is DEFAULT_CONTEXT
+            and turns is not None
+            and turns.idle
+            and channel is not None
+            and not channel.congested
+        ):
+            # Most sends are as plain as this, and need no turn.
+            message = content if isinstance(content, Message) else Message(content, complete)
+            channel.top(message)
+            channel.messages_sent += 1
+            if not message.complete:
+                turns.note(context, complete=False)
+            return
         if turns is None or not turns.free(context):
             await self.ready()
             turns = self._turns
@@ -199,22 +213,18 @@ class Connection:
         if complete and context.final:
             channel.send_end()
 
-    async def receive(self, minimum: int = 1, maximum: int = 1 << 16) -> bytes:
+    def receive(self, minimum: int = 1, maximum: int = 1 << 16) -> Coroutine[Any, Any, bytes]:
         """From `minimum` to `maximum` bytes of the stream, or of what is left of one message.
 
         Raises `EndOfStream` (with `partial`) when the peer ends before, and what ended the connection.
         """
         channel = self._channel
-        if channel is None:
-            channel = await self._ready_channel()
-        return await channel.inbox.receive(minimum, maximum)
+        return channel.inbox.receive(minimum, maximum) if channel is not None else self._receive(minimum, maximum)
 
-    async def receive_message(self) -> Message:
+    def receive_message(self) -> Coroutine[Any, Any, Message]:
         """The next whole message; of a byte stream all of it, up to its end. Raises as `receive` does."""
         channel = self._channel
-        if channel is None:
-            channel = await self._ready_channel()
-        return await channel.inbox.receive_message(_MAX_WHOLE)
+        return channel.inbox.receive_message(_MAX_WHOLE) if channel is not None else self._receive_message()
 
     async def __aiter__(self) -> AsyncGenerator[Message, None]:
         """Messages until the peer ends; of a byte stream, its pieces (``complete=False``)."""
@@ -382,6 +392,12 @@ class Connection:
             if arrival in self._waiting:
                 self._waiting.remove(arrival)
 
+    async def _receive(self, minimum: int, maximum: int) -> bytes:
+        return await (await self._ready_channel()).inbox.receive(minimum, maximum)
+
+    async def _receive_message(self) -> Message:
+        return await (await self._ready_channel()).inbox.receive_message(_MAX_WHOLE)
+
     async def _ready_channel(self) -> Channel:
         await self.ready()
         if self._channel is None:
@@ -392,4 +408,3 @@ class Connection:
         if self._ending or self._life.error is None:
             return Cancelled(f"{self.endpoint}: this side cancelled the connection")
         return self._life.error
-

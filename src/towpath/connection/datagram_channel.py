@@ -22,13 +22,23 @@ class DatagramChannel(Channel):
 
     _pending: deque[bytes]
 
+    _early: tuple[bytes, ...] | None = ()
+    """What came before the start; `None` from then on."""
+
     def start(self) -> None:
         self._pending = deque()
         super().start()
+        early, self._early = self._early, None
+        for data in early or ():
+            self._came(data)
 
-    @property
-    def congested(self) -> bool:
-        return len(self._pending) >= _MAX_WAITING
+    def take(self, data: bytes) -> None:
+        """A datagram that another socket received for this one; kept if it comes before the start."""
+        if self._early is None:
+            self._came(data)
+            self.inbox.wake_soon()
+        else:
+            self._early = (*self._early, data)[:_BURST]
 
     @property
     def _has_pending(self) -> bool:
@@ -39,6 +49,7 @@ class DatagramChannel(Channel):
             raise Misuse("a datagram is sent whole, not in parts")
         if self._pending or self._corks:
             self._pending.append(message.content)
+            self.congested = len(self._pending) >= _MAX_WAITING
         elif not self._send(message.content):
             self._pending.append(message.content)
             self.loop.add_writer(self._descriptor, self._writable)
@@ -66,13 +77,16 @@ class DatagramChannel(Channel):
             except OSError as error:
                 self.lose(error)
                 return
-            self.bytes_received += len(data)
-            if self.stack is None:
-                self.inbox.put_message(Message(data))
-            else:
-                self.stack.receive(Message(data))
+            self._came(data)
             if self.inbox.full or self.error is not None:
                 return
+
+    def _came(self, data: bytes) -> None:
+        self.bytes_received += len(data)
+        if self.stack is None:
+            self.inbox.put_message(Message(data))
+        else:
+            self.stack.receive(Message(data))
 
     def _flush(self) -> None:
         while self._pending:
@@ -84,3 +98,4 @@ class DatagramChannel(Channel):
                 self.loop.add_writer(self._descriptor, self._writable)
                 return
             self._pending.popleft()
+            self.congested = False

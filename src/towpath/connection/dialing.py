@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 
 from towpath.connection.arrival import Arrival
@@ -234,7 +234,7 @@ def _family(candidate: Candidate) -> socket.AddressFamily:
     return socket.AF_INET if candidate.address.version == 4 else socket.AF_INET6
 
 
-def _with_zone(name: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> object:
+def _with_zone(name: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> IPv4Address | IPv6Address:
     host = str(name[0])
     zone = f"%{name[3]}" if len(name) == 4 and name[3] and "%" not in host else ""
     return ip_address(host + zone)

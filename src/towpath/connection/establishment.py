@@ -105,9 +105,7 @@ class Establishment:
         self._tried = loop.time()
         channel = self._channel = self.accepted or await self._dial()
         try:
-            if self.accepted is not None:
-                channel.start()
-            elif not self._parameters.race_to_ready:
+            if self.accepted is not None or not self._parameters.race_to_ready:
                 channel.start()
             await channel.wait_ready()
         except ConnectionFailed as error:

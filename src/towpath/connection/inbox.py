@@ -75,7 +75,7 @@ class Inbox:
             self._waiting.popleft().fire_soon()
 
     async def receive(self, minimum: int = 1, maximum: int = 1 << 16) -> bytes:
-        """From `minimum` to `maximum` bytes; of a message, what is left of it. Raises `EndOfStream` and what ended it."""
+        """From `minimum` to `maximum` bytes; of a message, what is left of it. Raises what ended it."""
         if self._messages:
             return self._part_of_message(maximum)
         pieces = self._pieces
@@ -96,6 +96,11 @@ class Inbox:
     async def receive_message(self, limit: int) -> Message:
         """A whole message; of a byte stream, all of it up to its end and not more than `limit` bytes."""
         messages = self._messages
+        if messages and messages[0].complete and self.size < self._limit:
+            message = messages.popleft()
+            self.size -= len(message.content) + 1
+            self.taken += 1
+            return message
         while not messages:
             if self._pieces:
                 return await self._whole_stream(limit)

@@ -78,7 +78,7 @@ class Tcp:
 
 @dataclass(frozen=True, slots=True)
 class Udp:
-    """Datagrams, each a message, or connected Unix datagrams where the endpoint is a Unix socket."""
+    """Datagrams, each a message; over IP, or to a Unix socket."""
 
 
 @dataclass(frozen=True, slots=True)

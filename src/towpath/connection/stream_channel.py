@@ -13,7 +13,10 @@ __all__ = ["StreamChannel"]
 
 _READ = 1 << 17
 _HIGH_WATER = 1 << 18
-"""Bytes that may wait in this process before those that send have to wait."""
+"""Bytes that may wait in this process before those that send have to wait, until there are few again."""
+_LOW_WATER = 1 << 16
+_SMALL = 1 << 14
+"""Bytes up to which joining them is less work than handing the kernel a list."""
 _MAX_PARTS = 512
 """Of one sendmsg(2), which takes 1024 (IOV_MAX)."""
 
@@ -32,23 +35,17 @@ class StreamChannel(Channel):
         super().start()
 
     @property
-    def congested(self) -> bool:
-        return self._pending_size >= _HIGH_WATER
-
-    @property
     def _has_pending(self) -> bool:
         return self._pending_size > 0
 
     def transmit(self, message: Message) -> None:
-        self.write(message.content)
-
-    def write(self, data: bytes) -> None:
-        """Bytes of the stream."""
+        data = message.content
         if not data:
             return
         if self._pending_size or self._corks:
             self._pending.append(data)
             self._pending_size += len(data)
+            self.congested = self._pending_size >= _HIGH_WATER
             return
         try:
             sent = self.socket.send(data)
@@ -61,6 +58,7 @@ class StreamChannel(Channel):
         if sent < len(data):
             self._pending.append(memoryview(data)[sent:])
             self._pending_size = len(data) - sent
+            self.congested = self._pending_size >= _HIGH_WATER
             self.loop.add_writer(self._descriptor, self._writable)
 
     def transmit_end(self) -> None:
@@ -98,6 +96,11 @@ class StreamChannel(Channel):
             try:
                 if len(pending) == 1:
                     sent = self.socket.send(pending[0])
+                elif self._pending_size <= _SMALL:
+                    whole = b"".join(pending)
+                    pending.clear()
+                    pending.append(whole)
+                    sent = self.socket.send(whole)
                 else:
                     sent = self.socket.sendmsg([pending[at] for at in range(min(len(pending), _MAX_PARTS))])
             except (BlockingIOError, InterruptedError):
@@ -110,6 +113,8 @@ class StreamChannel(Channel):
                 return
             self.bytes_sent += sent
             self._pending_size -= sent
+            if self._pending_size <= _LOW_WATER:
+                self.congested = False
             while sent:
                 first = pending.popleft()
                 if len(first) > sent:

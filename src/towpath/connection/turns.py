@@ -22,6 +22,8 @@ class Turns:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, has_room: Callable[[], bool]) -> None:
+        self.idle = True
+        """Nothing waits, nothing is unfinished, nothing has ended: a plain message may go if there is room."""
         self._loop = loop
         self._has_room = has_room
         self._queue: list[tuple[float, int, Arrival, MessageContext]] = []
@@ -50,13 +52,13 @@ class Turns:
         """A part of the message was sent, the last one when `complete`."""
         if not complete:
             self._open = context
+            self.idle = False
             return
         self._open = None
         if context is not DEFAULT_CONTEXT:
             self._done.add(context)
             self.ended = self.ended or context.final
-        if self._queue:
-            self.admit()
+        self._settle()
 
     def note_failed(self, context: MessageContext) -> None:
         """The message cannot be sent; those that come after it cannot either."""
@@ -64,7 +66,7 @@ class Turns:
             self._failed.add(context)
         if self._open is context:
             self._open = None
-        self.admit()
+        self._settle()
 
     async def wait(self, context: MessageContext) -> None:
         """Returns when the message may go, which the caller must do at once, then `note` it.
@@ -73,6 +75,7 @@ class Turns:
         """
         self._check(context)
         arrival = Arrival(self._loop)
+        self.idle = False
         heapq.heappush(self._queue, (-context.priority, next(self._numbers), arrival, context))
         timer = None
         if context.expires_after is not None:
@@ -115,7 +118,12 @@ class Turns:
     def end(self, error: Exception) -> None:
         """Nobody sends any more."""
         self._over = self._over or error
+        self._settle()
+
+    def _settle(self) -> None:
         self.admit()
+        quiet = not self._queue and self._granted is None and self._open is None
+        self.idle = quiet and not self.ended and self._over is None
 
     def _leave(self, arrival: Arrival) -> None:
         if self._granted is arrival:

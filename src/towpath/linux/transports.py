@@ -79,7 +79,7 @@ def set_keepalive(made: socket.socket, idle: int, interval: int, count: int) -> 
 
 
 def set_user_timeout(made: socket.socket, seconds: float) -> None:
-    """How long sent data may stay unacknowledged (RFC 5482). Multipath sockets have no such option: `FeatureMissing`."""
+    """How long sent data may stay unacknowledged (RFC 5482). Raises `FeatureMissing`: multipath has no such option."""
     try:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
     except OSError as error:

@@ -207,7 +207,7 @@ class Tls(Layer[TlsDetails]):
 
     def _common(self, context: ssl.SSLContext) -> ssl.SSLContext:
         # Judged here, once and before the next flight leaves, instead of when the handshake is over.
-        context.sslobject_class = ssl.SSLObject  # type: ignore[misc]
+        context.sslobject_class = ssl.SSLObject
         context.minimum_version, context.maximum_version = self.minimum, self.maximum
         if self.alpn:
             context.set_alpn_protocols(list(self.alpn))

@@ -75,7 +75,20 @@ def test_texts_of_every_kind(text: str, endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "host", "host:", "host:65536", "host:-1", ":1", "[192.0.2.1]:1", "[::1]", "a b:1", "a\u200bb:1", "://x", "http://"],
+    [
+        "",
+        "host",
+        "host:",
+        "host:65536",
+        "host:-1",
+        ":1",
+        "[192.0.2.1]:1",
+        "[::1]",
+        "a b:1",
+        "a\u200bb:1",
+        "://x",
+        "http://",
+    ],
 )
 def test_what_is_no_endpoint_is_refused(text: str) -> None:
     with pytest.raises(Misuse):

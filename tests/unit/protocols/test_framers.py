@@ -84,9 +84,7 @@ def test_any_bytes_give_the_same_messages_or_the_same_violation_however_they_are
         (Delimiter(b"::", 10), b"x" * 11 + b":", "message-too-large"),
     ],
 )
-def test_a_message_that_is_too_large_is_refused_before_it_is_kept(
-    framer: Layer[Any], data: bytes, fault: str
-) -> None:
+def test_a_message_that_is_too_large_is_refused_before_it_is_kept(framer: Layer[Any], data: bytes, fault: str) -> None:
     harness = FramerHarness(framer)
     harness.feed(data)
     assert isinstance(harness.error, PeerViolation)
