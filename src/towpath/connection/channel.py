@@ -176,8 +176,9 @@ class Channel(ABC):
         else:
             self.loop.call_soon(self.close)
 
+    @abstractmethod
     def transmit_end(self) -> None:
-        """Nothing to be done where there is no end to be sent."""
+        """Tells the peer that no more is sent, where the transport can."""
 
     def received_end(self) -> None:
         self.inbox.end()
