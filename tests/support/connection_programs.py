@@ -74,4 +74,5 @@ async def once(endpoint: str, interface: str = "") -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run({"until_dead": until_dead, "once": once}[sys.argv[1]](*sys.argv[2:]))
+    name, *words = sys.argv[1:]
+    asyncio.run(until_dead(*words) if name == "until_dead" else once(*words))

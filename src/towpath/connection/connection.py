@@ -172,8 +172,9 @@ class Connection:
     ) -> None:
         """Returns when the stack took the message, or its part: that says nothing about the peer.
 
-        A final message without content only ends this side. Waits until it is ready, and while too much waits to be sent; of those that wait, the highest priority goes
-        first. Raises what ended the connection, `TimedOut` when the message expired, `Misuse` when it cannot be sent.
+        Waits until it is ready, and while too much waits to be sent; of those that wait, the highest priority goes
+        first. A final message without content only ends this side. Raises what ended the connection, `TimedOut` when
+        the message expired, `Misuse` when it cannot be sent.
         """
         turns, channel = self._turns, self._channel
         if (
