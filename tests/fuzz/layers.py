@@ -39,7 +39,7 @@ def framers(data: bytes) -> None:
 
 
 def tls_answers(data: bytes) -> None:
-    """What a server says to a ClientHello never makes the connection ready, and fails it in a typed way or not yet."""
+    """What a server says to a ClientHello never makes the connection ready, and in the end fails it in a typed way."""
     harness = FramerHarness(_TLS, host="www.example.com")
     harness.feed(data)
     harness.feed_end()

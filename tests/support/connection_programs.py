@@ -1,4 +1,4 @@
-"""What runs on a host of the Lab: ``python -m tests.support.connection_programs NAME ENDPOINT ...``, a line an event."""
+"""Runs on a host of the Lab: ``python -m tests.support.connection_programs NAME ENDPOINT ...``; a line an event."""
 
 from __future__ import annotations
 
