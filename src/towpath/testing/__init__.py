@@ -1,4 +1,4 @@
-"""For our tests and our users': the Lab, a little internet of hosts in network namespaces.
+"""For our tests and our users': the Lab, a little internet of hosts in network namespaces, and harnesses for providers.
 
 from towpath.testing import Https, LabPlan
 
@@ -13,6 +13,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from towpath.testing.filter_harness import FilterHarness
+    from towpath.testing.flow_run import FlowRun
     from towpath.testing.framer_harness import FramerHarness
     from towpath.testing.lab import Lab
     from towpath.testing.lab_host import LabHost
@@ -38,6 +40,8 @@ __all__ = [
     "Banner",
     "Command",
     "Dns",
+    "FilterHarness",
+    "FlowRun",
     "FramerHarness",
     "Host",
     "Http",
@@ -56,6 +60,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "FilterHarness": "filter_harness",
+    "FlowRun": "flow_run",
     "FramerHarness": "framer_harness",
     "Lab": "lab",
     "LabHost": "lab_host",
