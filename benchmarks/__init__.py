@@ -16,4 +16,8 @@ NAMES = (
     "trust",
     "trust_handshakes",
     "trust_batch",
+    "echo_stream",
+    "echo_message",
+    "connect",
+    "bulk",
 )

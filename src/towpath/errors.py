@@ -16,6 +16,9 @@
     │   └── NoAnswer (TimeoutError)  ... nobody answered in time
     ├── RaceFailed (OSError)         every address was tried: .attempts (in `towpath.connection.racing`)
     ├── TrustRefused                 a certificate is not accepted: .result (in `towpath.trust.result`)
+    ├── ConnectionFailed (OSError)   a connection could not be made, or was lost: .endpoint .errno .report
+    ├── Cancelled                    this side cancelled what was waited for
+    ├── EndOfStream (EOFError)       the peer ended before what was asked for had come: .partial
     └── TimedOut (TimeoutError)      an own deadline passed: .phase
 
 Each carries a `hint`: what to do next, or `None`.
@@ -23,9 +26,14 @@ Each carries a `hint`: what to do next, or `None`.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
+    "Cancelled",
     "CommandUnusable",
     "ConfigInvalid",
+    "ConnectionFailed",
+    "EndOfStream",
     "FeatureMissing",
     "HostFault",
     "Misuse",
@@ -142,3 +150,34 @@ class TimedOut(TowpathError, TimeoutError):
     def __init__(self, phase: str, seconds: float) -> None:
         super().__init__(f"{phase} took longer than {seconds:g} s")
         self.phase = phase
+
+
+class ConnectionFailed(TowpathError, OSError):
+    """A connection could not be made, or was lost once it was there.
+
+    `endpoint` is the text of where it was to lead; `errno` the kernel's word, or `None` where a protocol failed;
+    `report` the `towpath.connection.EstablishmentReport` with every resolution and attempt, `None` without one.
+    """
+
+    def __init__(
+        self, endpoint: str, reason: str, *, errno: int | None = None, report: Any = None, hint: str | None = None
+    ) -> None:
+        OSError.__init__(self, errno, reason)
+        self.endpoint = endpoint
+        self.report = report
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}: {self.strerror}"
+
+
+class Cancelled(TowpathError):
+    """This side cancelled the connection or listener that was being waited for."""
+
+
+class EndOfStream(TowpathError, EOFError):
+    """The peer sends no more. `partial` is what had come of what was asked for."""
+
+    def __init__(self, partial: bytes = b"") -> None:
+        super().__init__("the peer ended" + (f" after {len(partial)} bytes of what was asked for" if partial else ""))
+        self.partial = partial

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 
+from tests.fuzz import layers
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
@@ -328,7 +329,7 @@ ENTRIES: dict[str, Entry] = {
         tls_stream,
         worker_messages,
     )
-}
+} | layers.ENTRIES
 
 _QUERY = dns.query("www.good.test", "A", 7)
 _ANSWER = dns.answer(
@@ -405,4 +406,4 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         for message in (messages.Verdict(7, Drop("no")), messages.Said("info", "x"), messages.Ended())
         for packet in messages.batches([message])
     ),
-}
+} | layers.SEEDS

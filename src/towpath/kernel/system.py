@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from towpath.kernel.hosts import Hosts
     from towpath.kernel.network import Network
-    from towpath.linux import addresses, confinement, mounts, owners, pipes, signals, sockets, watch
+    from towpath.linux import addresses, confinement, mounts, owners, pipes, signals, sockets, transports, watch
     from towpath.linux.scope import CommandStopped, LinuxScope, ProcessFolder, SocketsMade
 
     hosts: Hosts
@@ -35,6 +35,7 @@ __all__ = [
     "pipes",
     "signals",
     "sockets",
+    "transports",
     "watch",
 ]
 

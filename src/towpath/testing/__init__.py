@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from towpath.testing.filter_harness import FilterHarness
     from towpath.testing.flow_run import FlowRun
+    from towpath.testing.framer_harness import FramerHarness
     from towpath.testing.lab import Lab
     from towpath.testing.lab_host import LabHost
     from towpath.testing.network_twin import NetworkTwin
@@ -41,6 +42,7 @@ __all__ = [
     "Dns",
     "FilterHarness",
     "FlowRun",
+    "FramerHarness",
     "Host",
     "Http",
     "Https",
@@ -60,6 +62,7 @@ __all__ = [
 _HOMES = {
     "FilterHarness": "filter_harness",
     "FlowRun": "flow_run",
+    "FramerHarness": "framer_harness",
     "Lab": "lab",
     "LabHost": "lab_host",
     "NetworkTwin": "network_twin",

@@ -1,0 +1,206 @@
+"""From an endpoint to a channel whose layers are ready: try, and while there is no path, wait and try again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from ipaddress import ip_address
+
+from towpath.connection.channel import Channel
+from towpath.connection.datagram_channel import DatagramChannel
+from towpath.connection.dialing import Candidate, connect, dial_one
+from towpath.connection.endpoint import AddressEndpoint, Endpoint, HostEndpoint, UnixEndpoint, UrlEndpoint
+from towpath.connection.parameters import Parameters, Tcp
+from towpath.connection.report import AttemptReport, EstablishmentReport, ResolutionReport
+from towpath.connection.stream_channel import StreamChannel
+from towpath.connection.supervision import network_changed
+from towpath.errors import ConnectionFailed, HostFault
+from towpath.kernel import system
+from towpath.kernel.network import Network
+from towpath.path.watch import QUIET
+from towpath.protocols.layer import Link
+
+__all__ = ["Establishment", "channel_for", "endpoint_of"]
+
+_NO_PATH = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.ENODEV})
+
+
+class Establishment:
+    """Makes one channel, and keeps account of how."""
+
+    def __init__(self, endpoint: Endpoint, parameters: Parameters, network: Network | None) -> None:
+        self.accepted: Channel | None = None
+        """The channel of a connection that a listener took, on which only the layers have to be started."""
+        self._endpoint = endpoint
+        self._parameters = parameters
+        self._network = network
+        self._resolutions: list[ResolutionReport] = []
+        self._attempts: list[AttemptReport] = []
+        self._channel: Channel | None = None
+        self._again: asyncio.Event | None = None
+        self._begun = 0.0
+        self._tried = 0.0
+        self._tries = 0
+        self._round_trip: float | None = None
+        self._multipath = False
+        self._seconds: float | None = None
+        self.local: AddressEndpoint | UnixEndpoint | None = None
+        self.remote: AddressEndpoint | UnixEndpoint | None = None
+
+    @property
+    def report(self) -> EstablishmentReport:
+        stack = self._channel.stack if self._channel is not None else None
+        return EstablishmentReport(
+            resolutions=tuple(self._resolutions),
+            attempts=tuple(self._attempts),
+            handshakes=tuple(stack.handshakes) if stack is not None else (),
+            round_trip=self._round_trip,
+            seconds=self._seconds,
+            started_after=self._tried - self._begun if self._seconds is not None else None,
+            earlier_tries=max(0, self._tries - 1),
+            multipath=self._multipath,
+        )
+
+    @property
+    def datagram_size(self) -> int | None:
+        made = self._channel.socket if self._channel is not None else None
+        if made is None or made.fileno() < 0 or isinstance(self._parameters.transport, Tcp):
+            return None
+        return system.transports.datagram_size(made)
+
+    def try_again(self) -> None:
+        """Ends the wait for a path, if there is one."""
+        if self._again is not None:
+            self._again.set()
+
+    async def run(self, waits: Callable[[Exception], None], tries: Callable[[], None]) -> Channel:
+        """A channel whose layers are ready. `waits` and `tries` are called as it begins to wait, and tries anew."""
+        loop = asyncio.get_running_loop()
+        self._begun = loop.time()
+        try:
+            return await self._try(loop)
+        except OSError as error:
+            if self.accepted is not None or not _has_no_path(error):
+                raise
+        async with AsyncExitStack() as stack:
+            # Once more after subscribing: what changed since the first try would else go unnoticed.
+            self._again = await stack.enter_async_context(network_changed(self._network))
+            while True:
+                try:
+                    return await self._try(loop)
+                except OSError as error:
+                    if not _has_no_path(error):
+                        raise
+                    waits(error)
+                await self._again.wait()
+                await asyncio.sleep(QUIET)  # the kernel tells of one change in many words
+                self._again.clear()
+                tries()
+
+    async def _try(self, loop: asyncio.AbstractEventLoop) -> Channel:
+        self._tries += 1
+        self._tried = loop.time()
+        channel = self._channel = self.accepted or await self._dial()
+        try:
+            if self.accepted is not None or not self._parameters.race_to_ready:
+                channel.start()
+            await channel.wait_ready()
+        except ConnectionFailed as error:
+            channel.abort()
+            error.report = self.report
+            raise
+        except BaseException:
+            channel.loop.call_soon(channel.close)
+            raise
+        self._note(loop)
+        return channel
+
+    async def _dial(self) -> Channel:
+        try:
+            target = self._endpoint.target if isinstance(self._endpoint, UrlEndpoint) else self._endpoint
+            if isinstance(target, AddressEndpoint | UnixEndpoint):
+                return await dial_one(target, self._attempt, self._attempts)
+            if isinstance(target, HostEndpoint):
+                from towpath.connection.finding import find_and_dial
+
+                noted = self._resolutions, self._attempts
+                return await find_and_dial(
+                    target, self._attempt, Channel.abort, self._parameters, self._network, *noted
+                )
+            raise ConnectionFailed(str(target), "a Bonjour service has to be resolved to a host first")
+        except ConnectionFailed as error:
+            error.endpoint = str(self._endpoint)
+            error.report = self.report
+            raise
+
+    async def _attempt(self, candidate: Candidate) -> Channel:
+        made = await connect(candidate, self._parameters, self._network)
+        channel = channel_for(made, self._parameters, self._endpoint)
+        if self._parameters.race_to_ready:
+            try:
+                channel.start()
+                await channel.wait_ready()
+            except BaseException:
+                channel.abort()
+                raise
+        return channel
+
+    def _note(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._seconds = loop.time() - self._tried
+        made = self._channel.socket if self._channel is not None else None
+        if made is None or made.fileno() < 0:
+            return
+        try:
+            self.local = endpoint_of(made.getsockname())
+            self.remote = endpoint_of(made.getpeername())
+        except OSError:
+            return  # the peer has left already, which the channel finds out by itself
+        if isinstance(self._parameters.transport, Tcp) and made.family != socket.AF_UNIX:
+            self._round_trip = system.transports.stream_figures(made).round_trip or None
+            self._multipath = self._parameters.transport.multipath and system.transports.is_multipath(made)
+
+
+def channel_for(made: socket.socket, parameters: Parameters, endpoint: Endpoint, *, is_server: bool = False) -> Channel:
+    """The channel for a connected socket; its layers know `endpoint` as the peer that was meant."""
+    target = endpoint.target if isinstance(endpoint, UrlEndpoint) else endpoint
+    host = None
+    if isinstance(target, HostEndpoint):
+        host = target.host
+    elif isinstance(target, AddressEndpoint):
+        host = str(target.address)
+    loop = asyncio.get_running_loop()
+    link = Link(loop.time, is_server, host, endpoint.url if isinstance(endpoint, UrlEndpoint) else None)
+    kind = StreamChannel if isinstance(parameters.transport, Tcp) else DatagramChannel
+    return kind(made, parameters, link, loop)
+
+
+def endpoint_of(name: object) -> AddressEndpoint | UnixEndpoint | None:
+    """The endpoint in what getsockname(2) and getpeername(2) give; `None` for a Unix socket without a name."""
+    if isinstance(name, tuple):
+        host, port = str(name[0]), int(name[1])
+        if len(name) == 4 and name[3] and "%" not in host:
+            host += f"%{_name_of(int(name[3]))}"
+        return AddressEndpoint(ip_address(host), port)
+    if isinstance(name, bytes):
+        name = name.decode("utf-8", "surrogateescape")
+    if isinstance(name, str) and name.strip("\0"):
+        return UnixEndpoint(name.lstrip("\0"), abstract=name.startswith("\0")) if _fits(name) else None
+    return None
+
+
+def _fits(name: str) -> bool:
+    return name.startswith(("/", "\0")) and "\0" not in name.lstrip("\0")
+
+
+def _name_of(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return str(index)
+
+
+def _has_no_path(error: OSError) -> bool:
+    return isinstance(error, (ConnectionFailed, HostFault)) and error.errno in _NO_PATH

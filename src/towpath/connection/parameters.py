@@ -1,0 +1,147 @@
+"""How to connect: transport, layers, which paths may be used, and what is to happen when things go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from towpath.connection.endpoint import AddressEndpoint, Endpoint, UnixEndpoint
+from towpath.connection.liveness import Liveness
+from towpath.errors import Misuse
+from towpath.path.path import PathRequirements
+from towpath.protocols.layer import Layer
+
+__all__ = ["ExpiredDns", "Keepalive", "Parameters", "ServiceClass", "Tcp", "Udp"]
+
+
+class ServiceClass(StrEnum):
+    """What the traffic is for; it becomes a DSCP (RFC 4594, RFC 8622) and a priority in this machine's queues."""
+
+    BEST_EFFORT = "best-effort"
+    BACKGROUND = "background"
+    RESPONSIVE_DATA = "responsive-data"
+    INTERACTIVE_VIDEO = "interactive-video"
+    INTERACTIVE_VOICE = "interactive-voice"
+    SIGNALING = "signaling"
+
+    @property
+    def marks(self) -> tuple[int, int]:
+        """DSCP and priority (0 to 6)."""
+        return _MARKS[self]
+
+
+_MARKS = {
+    ServiceClass.BEST_EFFORT: (0, 0),
+    ServiceClass.BACKGROUND: (1, 2),
+    ServiceClass.RESPONSIVE_DATA: (18, 4),
+    ServiceClass.INTERACTIVE_VIDEO: (34, 5),
+    ServiceClass.INTERACTIVE_VOICE: (46, 6),
+    ServiceClass.SIGNALING: (40, 6),
+}
+
+
+class ExpiredDns(StrEnum):
+    """What to do with an answer whose time to live is over."""
+
+    DEFAULT = "default"
+    ALLOW = "allow"
+    PROHIBIT = "prohibit"
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """Probes of an idle TCP connection: after `idle` seconds, then each `interval`; dead after `count` unanswered."""
+
+    idle: int = 60
+    interval: int = 10
+    count: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Tcp:
+    """A stream: TCP over IP, or a Unix socket where the endpoint is one.
+
+    `user_timeout` is how many seconds sent data may stay unacknowledged (RFC 5482); the system's default without it.
+    It also ends a connection whose living peer reads nothing for so long; `Parameters.liveness` does not.
+    """
+
+    no_delay: bool = True
+    keepalive: Keepalive | None = None
+    user_timeout: float | None = None
+    fast_open: bool = False
+    """The first data go with the first packet and may arrive twice: send only what may (RFC 7413)."""
+    multipath: bool = False
+    """Multipath TCP (RFC 8684); plain TCP where the peer has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Udp:
+    """Datagrams, each a message; over IP, or to a Unix socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How to connect or to listen; a value that never changes.
+
+    >>> parameters = Parameters.tcp().but(service_class=ServiceClass.BACKGROUND)
+    >>> parameters.transport.no_delay, parameters.layers
+    (True, ())
+    """
+
+    transport: Tcp | Udp = Tcp()
+    layers: tuple[Layer[Any], ...] = ()
+    """The protocols above the transport, the lowest first. Each is a pattern: see `towpath.protocols.Layer`."""
+    path: PathRequirements = PathRequirements()
+    local: Endpoint | None = None
+    """The address to connect from; port 0 is any."""
+    service_class: ServiceClass = ServiceClass.BEST_EFFORT
+    expired_dns: ExpiredDns = ExpiredDns.DEFAULT
+    liveness: Liveness | None = None
+    race_to_ready: bool = False
+    """An attempt of a race wins when all its layers are ready; else when its transport is connected."""
+    reuse_local_endpoint: bool = False
+    """Several listeners may share a port (SO_REUSEPORT)."""
+    teardown: float = 5.0
+    """Seconds that a graceful cancel may take."""
+    receive_limit: int = field(default=1 << 18, kw_only=True)
+    """Bytes that are kept for a program that does not receive; then the peer has to wait."""
+
+    def __post_init__(self) -> None:
+        if self.local is not None and not isinstance(self.local, AddressEndpoint | UnixEndpoint):
+            raise Misuse(f"the local endpoint is an address or a Unix socket: {self.local} is neither")
+        if self.liveness is not None and self.liveness.ping and not any(layer.can_ping for layer in self.layers):
+            error = Misuse("Liveness(ping=True) needs a layer that can ping")
+            error.hint = "add one, such as KeepAlive, or leave ping out: TCP itself tells whether the peer lives"
+            raise error
+        if self.liveness is not None and not self.liveness.ping and isinstance(self.transport, Udp):
+            error = Misuse("nobody answers a UDP datagram by itself: Liveness over UDP needs ping=True")
+            error.hint = "add a layer that can ping, such as KeepAlive"
+            raise error
+        for layer in self.layers:
+            layer.fresh()
+
+    @classmethod
+    def tcp(cls, *, framers: Sequence[Layer[Any]] = (), options: Tcp | None = None) -> Parameters:
+        """A stream without security, with `framers` on it, the lowest first."""
+        return cls(options or Tcp(), tuple(framers))
+
+    @classmethod
+    def tls(cls, *, framers: Sequence[Layer[Any]] = (), options: Tcp | None = None, **tls: Any) -> Parameters:
+        """TLS over a stream; `tls` are the arguments of `towpath.protocols.Tls`."""
+        from towpath.protocols.tls import Tls
+
+        return cls(options or Tcp(), (Tls(**tls), *framers))
+
+    @classmethod
+    def udp(cls, *, framers: Sequence[Layer[Any]] = ()) -> Parameters:
+        """Datagrams without security."""
+        return cls(Udp(), tuple(framers))
+
+    def but(self, **changes: Any) -> Parameters:
+        """The same with other fields. ::
+
+        Parameters.tls().but(path=PathRequirements(prohibit_expensive=True), liveness=Liveness(30))
+        """
+        return replace(self, **changes)

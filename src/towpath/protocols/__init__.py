@@ -1,0 +1,68 @@
+"""Protocols as layers that do no I/O, the stack that joins them, and the messages that pass through.
+
+::
+
+    from towpath.protocols import Layer, LengthPrefix, Message
+
+    Parameters.tls(framers=[LengthPrefix()])
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from towpath.protocols.framer import Framer
+    from towpath.protocols.framers.delimiter import Delimiter, Lines
+    from towpath.protocols.framers.fixed_size import FixedSize
+    from towpath.protocols.framers.json import Json, JsonValue
+    from towpath.protocols.framers.keep_alive import KeepAlive
+    from towpath.protocols.framers.length_prefix import LengthPrefix
+    from towpath.protocols.framers.tlv import Tlv
+    from towpath.protocols.layer import Layer, Link
+    from towpath.protocols.message import Message
+    from towpath.protocols.stack import Handshake, Outlet, Stack
+    from towpath.protocols.tls import Tls, TlsDetails
+
+__all__ = [
+    "Delimiter",
+    "FixedSize",
+    "Framer",
+    "Handshake",
+    "Json",
+    "JsonValue",
+    "KeepAlive",
+    "Layer",
+    "LengthPrefix",
+    "Lines",
+    "Link",
+    "Message",
+    "Outlet",
+    "Stack",
+    "Tls",
+    "TlsDetails",
+    "Tlv",
+]
+
+_HOMES = {
+    "towpath.protocols.framer": ("Framer",),
+    "towpath.protocols.framers.delimiter": ("Delimiter", "Lines"),
+    "towpath.protocols.framers.fixed_size": ("FixedSize",),
+    "towpath.protocols.framers.json": ("Json", "JsonValue"),
+    "towpath.protocols.framers.keep_alive": ("KeepAlive",),
+    "towpath.protocols.framers.length_prefix": ("LengthPrefix",),
+    "towpath.protocols.framers.tlv": ("Tlv",),
+    "towpath.protocols.layer": ("Layer", "Link"),
+    "towpath.protocols.message": ("Message",),
+    "towpath.protocols.stack": ("Handshake", "Outlet", "Stack"),
+    "towpath.protocols.tls": ("Tls", "TlsDetails"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            found = globals()[name] = getattr(importlib.import_module(module), name)
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

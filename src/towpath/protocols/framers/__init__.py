@@ -1,0 +1,1 @@
+"""The framers that come with Towpath, one a module."""
