@@ -38,7 +38,7 @@ class Person:
 
 
 def test_many_flows_to_one_destination_ask_once(run: Runner, tmp_path: Path) -> None:
-    person = Person(tmp_path, "allow")
+    person = Person(tmp_path, "allow for this run")
     command = "for i in 1 2 3 4 5 6; do curl -4 -sS -o /dev/null -w '%{http_code}\\n' http://web.test & done; wait"
     done = run(*person.options, command=command)
     assert done.out.split() == ["200"] * 6
