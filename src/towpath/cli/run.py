@@ -78,6 +78,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     inherit.add_argument(
         "--keep-fd", action="append", default=[], type=int, metavar="N", help="keep an open descriptor of any kind"
     )
+    inherit.add_argument(
+        "--no-protect", action="store_true", help="let it write files that run later: shell start-up, ~/.ssh, git hooks"
+    )
     say = parser.add_argument_group("what it says")
     say.add_argument("--report", choices=("table", "json", "none"), help="of all flows (default: none)")
     say.add_argument("--report-file", metavar="FILE", help="write the report there (default: JSON lines)")
@@ -137,6 +140,7 @@ def call(options: argparse.Namespace) -> int:
                 on_failure=options.on_failure,
                 reload=options.reload,
                 ask_with=options.ask_with,
+                protect=not options.no_protect,
                 learn=options.learn,
                 learn_wildcards=options.learn_wildcards,
             )
