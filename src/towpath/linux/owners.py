@@ -22,7 +22,7 @@ _NO_COOKIE = b"\xff" * 8
 _PATIENCE = 50_000
 """Microseconds for an answer of the kernel's, which answers at once."""
 _CANDIDATES = 8
-_GUESSES = 12
+_GUESSES = 40
 _MOST_USED = 4096
 
 
