@@ -12,6 +12,7 @@ NAMES = (
     "run_memory",
     "policy_lookup",
     "lab_start",
+    "happy_eyeballs",
     "trust",
     "trust_handshakes",
     "trust_batch",

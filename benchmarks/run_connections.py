@@ -14,6 +14,7 @@ from benchmarks.world import NAME, Arena, arena
 
 _ROUNDS = 3
 _CLIENT = str(Path(__file__).with_name("programs") / "http_client.py")
+_FILTER = str(Path(__file__).with_name("programs") / "allowing_filter.py")
 _FIGURE = "connections_per_second"
 
 
@@ -31,6 +32,12 @@ def run(seconds: float) -> Measured:
                 "run_tcp_rule": _wrk(
                     place, length, towpath_run("--allow", f"tcp://{NAME}:8080"), "http://good.test:8080/"
                 ),
+                "run_tcp_rule_filter": _wrk(
+                    place,
+                    length,
+                    towpath_run("--allow", f"tcp://{NAME}:8080", "--filter", _FILTER),
+                    "http://good.test:8080/",
+                ),
                 "direct_tls": _wrk(place, length, [], "https://good.test/"),
                 "run_tls_rule": _wrk(place, length, towpath_run("--allow", f"{NAME}:443"), "https://good.test/"),
                 "run_http_rule_own_client": _own(place, length, towpath_run("--allow", f"{NAME}:80")),
@@ -41,6 +48,7 @@ def run(seconds: float) -> Measured:
     measured.compare("vs_limit", "run_http_rule", "direct", _FIGURE)
     measured.compare("vs_limit_no_policy", "run_no_policy", "direct", _FIGURE)
     measured.compare("vs_limit_tcp_rule", "run_tcp_rule", "direct", _FIGURE)
+    measured.compare("vs_policy_alone", "run_tcp_rule_filter", "run_tcp_rule", _FIGURE)
     measured.compare("vs_limit_tls_rule", "run_tls_rule", "direct_tls", _FIGURE)
     measured.compare("vs_sandbox_runtime", "run_http_rule_own_client", "sandbox_runtime", _FIGURE)
     return measured

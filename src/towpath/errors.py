@@ -10,6 +10,11 @@
     │   ├── PermissionMissing        ... for want of a right or a setting: .setting
     │   └── FeatureMissing           ... because this kernel cannot do it: .feature
     ├── CommandUnusable              the command of a run cannot be executed: .code is 126 or 127
+    ├── ResolutionFailed (OSError)   a name gave nothing to use: .name .extended .resolution
+    │   ├── NameUnknown              ... it does not exist, or has no such records
+    │   ├── NameRefused              ... a resolver will not answer, by policy
+    │   └── NoAnswer (TimeoutError)  ... nobody answered in time
+    ├── RaceFailed (OSError)         every address was tried: .attempts (in `towpath.connection.racing`)
     ├── TrustRefused                 a certificate is not accepted: .result (in `towpath.trust.result`)
     ├── ConnectionFailed (OSError)   a connection could not be made, or was lost: .endpoint .errno .report
     ├── Cancelled                    this side cancelled what was waited for
@@ -32,8 +37,12 @@ __all__ = [
     "FeatureMissing",
     "HostFault",
     "Misuse",
+    "NameRefused",
+    "NameUnknown",
+    "NoAnswer",
     "PeerViolation",
     "PermissionMissing",
+    "ResolutionFailed",
     "TimedOut",
     "TowpathError",
 ]
@@ -104,6 +113,35 @@ class CommandUnusable(TowpathError):
     def __init__(self, command: str, code: int, reason: str) -> None:
         super().__init__(f"{command}: {reason}")
         self.code = code
+
+
+class ResolutionFailed(TowpathError, OSError):
+    """A name could not be resolved.
+
+    `name` is the name, `extended` what resolvers said of the reason (RFC 8914) as text, and `resolution` the whole
+    `towpath.names.Resolution`, for a report.
+    """
+
+    def __init__(
+        self, name: str, reason: str, *, extended: str = "", resolution: object = None, hint: str | None = None
+    ) -> None:
+        super().__init__(f"{name}: {reason}{f' ({extended})' if extended else ''}")
+        self.name = name
+        self.extended = extended
+        self.resolution = resolution
+        self.hint = hint
+
+
+class NameUnknown(ResolutionFailed):
+    """The name does not exist, or has no record of a type that was asked for."""
+
+
+class NameRefused(ResolutionFailed):
+    """A resolver refuses to answer for the name: blocked, censored, filtered or prohibited."""
+
+
+class NoAnswer(ResolutionFailed, TimeoutError):
+    """No resolver answered in time, or none could be reached."""
 
 
 class TimedOut(TowpathError, TimeoutError):

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
+from towpath.hosting.manifest import inline_metadata, read_manifest
+from towpath.hosting.toml_text import TomlText
 from towpath.linux import mounts, netlink, network_messages, nfqueue
+from towpath.names.binding import ServiceBinding
+from towpath.names.client import Lookup, Server
+from towpath.names.framing import MessageReader, framed
+from towpath.names.reply import MAX_ALIASES, MAX_TTL, parse_reply
+from towpath.names.system import parse_hosts, parse_resolver_configuration
 from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
 from towpath.policy.policy import Policy
@@ -54,6 +61,54 @@ def dns_screen(data: bytes) -> None:
     assert again.data is screened.data
     assert not again.dropped
     assert not again.ech_removed
+
+
+def dns_reply(data: bytes) -> None:
+    """Whatever arrives, a question ends with a value, or goes on, and never with more than it may take."""
+    try:
+        reply = parse_reply(data)
+    except PeerViolation:
+        pass
+    else:
+        assert len(reply.aliases) <= MAX_ALIASES
+        assert all(0 <= alias.ttl <= MAX_TTL for alias in reply.aliases)
+        assert all(0 <= record.ttl <= MAX_TTL for record in reply.records)
+    lookup = Lookup("www.good.test", "A", [Server("192.0.2.1"), Server("192.0.2.2")], below=lambda limit: 7)
+    sends = lookup.start(0.0)
+    for at in range(8):
+        for send in sends:
+            sends = lookup.received(send.number, data, float(at))
+    assert not lookup.finished or lookup.reply is not None or lookup.troubles
+
+
+def dns_binding(data: bytes) -> None:
+    try:
+        binding = ServiceBinding.parse("www.good.test", data)
+    except PeerViolation:
+        return
+    assert binding.target
+    assert all(pack(address) is not None for address in (*binding.ipv4hint, *binding.ipv6hint))
+    assert binding.protocols(("http/1.1",))
+
+
+def dns_stream(data: bytes) -> None:
+    """One byte at a time or all at once: the same messages, each as it was framed."""
+    outcomes = []
+    for size in (1, 7, len(data) or 1):
+        reader = MessageReader()
+        outcomes.append([one for at in range(0, len(data), size) for one in reader.receive(data[at : at + size])])
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+    assert data.startswith(b"".join(map(framed, outcomes[0])))
+
+
+def resolver_files(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    found = parse_resolver_configuration(text)
+    assert 1 <= len(found.servers) <= 3
+    assert 1 <= found.query.timeout <= 30
+    assert 1 <= found.query.attempts <= 5
+    for addresses_of in parse_hosts(text).addresses.values():
+        assert all(pack(address.partition("%")[0]) is not None for address in addresses_of)
 
 
 def tls_stream(data: bytes) -> None:
@@ -220,14 +275,33 @@ def proc_net_unix(data: bytes) -> None:
         assert all(path.startswith("/") for path in mounts.listening_unix_sockets(table.name))
 
 
+def script_manifest(data: bytes) -> None:
+    """Any script has a manifest, none, or a mistake in a line that the script has."""
+    source = data.decode("utf-8", "replace").replace("\r\n", "\n")
+    inline, manifest, where = None, None, "a.py:1"
+    try:
+        inline = inline_metadata(source, "a.py")
+        manifest = read_manifest(TomlText(inline.text, "a.py", inline.line)) if inline else None
+    except ConfigInvalid as error:
+        where = error.where
+    assert where == "a.py" or 0 < int(where.removeprefix("a.py:")) <= source.count("\n") + 2
+    if manifest is not None:
+        assert inline is not None
+        assert manifest.id in inline.text
+        assert "content-filter-provider" in manifest.capabilities
+
+
 ENTRIES: dict[str, Entry] = {
     entry.__name__: entry
     for entry in (
         addresses,
         dns_answer,
+        dns_binding,
         dns_names,
         dns_query,
+        dns_reply,
         dns_screen,
+        dns_stream,
         first_words,
         http_request,
         ip_packet,
@@ -238,7 +312,9 @@ ENTRIES: dict[str, Entry] = {
         queue_packet,
         quic_frames,
         quic_flow,
+        resolver_files,
         rule_text,
+        script_manifest,
         tls_handshake,
         tls_stream,
     )
@@ -277,9 +353,22 @@ _ROUTE_BODY += netlink.attr(9, bytes.fromhex("1000000003000000") + netlink.attr(
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "addresses": (b"192.0.2.1", b"2001:db8::1", b"::ffff:127.0.0.1", b"64:ff9b::7f00:1"),
     "dns_answer": (_ANSWER, _QUERY),
+    "dns_binding": (
+        dns.https(1, "svc.good.test", alpn=["h2", "h3"], ipv4hint=["192.0.2.1"], ipv6hint=["2001:db8::1"], ech=b"key"),
+        b"\0\1\0\0\0\0\2\0\1\0\1\0\3\2h2\0\2\0\0\0\3\0\2\x20\xfb",
+    ),
     "dns_names": (b"www.good.test", b"a\\046b.test"),
     "dns_query": (_QUERY, dns.query("_443._https.good.test", "HTTPS", 1, edns=False)),
+    "dns_reply": (
+        _ANSWER,
+        dns.answer(_QUERY, [], 5)[:10]
+        + b"\0\1"
+        + _QUERY[12:31]
+        + b"\0\0\x29\x04\xd0\0\0\0\0\0\x0b\0\x0f\0\7\0\x0fwords",
+        dns.answer(_QUERY, [], 3, authorities=[dns.Record("good.test", "SOA", 60, b"\0\0" + bytes(20))]),
+    ),
     "dns_screen": (_ANSWER,),
+    "dns_stream": (framed(_QUERY) + framed(_ANSWER), b"\0\0\0\1x"),
     "first_words": (_REQUEST, _RECORD, b"SSH-2.0-x\r\n"),
     "ip_packet": (_IP4_UDP, _IP6_PING),
     "netlink_messages": (netlink.message(2, 0, 7, bytes(20)), netlink.message(3, 0, 1, netlink.attr(4, b"abc"))),
@@ -290,7 +379,15 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "policy_explain": (b"good.test:443", b"tls://x.ads.test", b"[2001:db8::1]:22", b"icmp://10.0.0.1"),
     "quic_flow": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
     "quic_frames": (crypto(hello()), crypto(hello("evil.test")), b"\2\0\0\0\0", b"\x1c\0\0\0", crypto(b"x", 9)),
+    "resolver_files": (
+        b"nameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.test b.test\noptions ndots:2 timeout:1 rotate\n",
+        b"192.0.2.1 www.a.test www # comment\n2001:db8::1 www\n",
+    ),
     "rule_text": (b"tls://*.good.test:8443", b"[2001:db8::/32]:22", b"10.0.0.0/8", b"*", b"https://x/"),
+    "script_manifest": (
+        b'"""Doc."""\n# /// script\n# [tool.towpath.extension]\n# id = "no-ads"\n# memory = 64\n#\n# ///\nx = 1\n',
+        b'# /// script\n# tool.towpath.extension = {id = "a", capabilities = ["prompt"]}\n# ///\n',
+    ),
     "tls_handshake": (_HANDSHAKE,),
     "tls_stream": (_RECORD, b"\x15\x03\x01\0\x02\x02\x28"),
 }

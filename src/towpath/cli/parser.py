@@ -14,8 +14,10 @@ COMMANDS: dict[str, str] = {
     "run": "give one command only the network it was allowed",
     "policy": "read policy files, and say what they mean for a destination",
     "lab": "run a little internet of hosts, and commands on them",
+    "extension": "begin, check and list filters: the Python classes that `towpath run --filter` takes",
     "trust": "judge a certificate: good, for this name, on this date, under this policy; if not, why",
     "interfaces": "list network interfaces: type, state, addresses; watch them change",
+    "resolve": "look a name up: every answer with its source, server, lifetime and reason",
     "path": "say what a connection would use now, or why there is no path",
     "completion": "print what a shell needs to complete this command",
 }

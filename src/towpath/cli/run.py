@@ -47,6 +47,25 @@ def add(parser: argparse.ArgumentParser) -> None:
     rules.add_argument(
         "--allow-unix", action="append", default=[], metavar="PATH", help="a Unix socket of the host's that it may use"
     )
+    judge = parser.add_argument_group("who else decides")
+    judge.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        dest="filters",
+        metavar="FILE.py|FOLDER|NAME[:CONFIG.toml]",
+        help="ask a content filter after the policy; the first of several that drops wins",
+    )
+    judge.add_argument(
+        "--on-failure",
+        choices=("block", "pass"),
+        default="block",
+        help="of a filter that crashes, hangs or raises: what it would have decided (default: %(default)s)",
+    )
+    judge.add_argument(
+        "--reload", action="store_true", help="take over filters whose files change, and all of them on SIGHUP"
+    )
+    judge.add_argument("--ask-with", metavar="CMD", help="who answers filters that ask (default: the terminal)")
     inherit = parser.add_argument_group("what it inherits")
     inherit.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set, or with NAME= empty")
     inherit.add_argument(
@@ -107,6 +126,10 @@ def call(options: argparse.Namespace) -> int:
                 report=options.report or ("json" if options.report_file else "none"),
                 report_file=options.report_file,
                 level="error" if options.quiet else options.log_level,
+                filters=options.filters,
+                on_failure=options.on_failure,
+                reload=options.reload,
+                ask_with=options.ask_with,
             )
         )
     except CommandUnusable as error:

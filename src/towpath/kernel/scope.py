@@ -22,7 +22,8 @@ class ScopePlan(NamedTuple):
     """The wished state of a sandbox, whole, before anything is made.
 
     Addresses are literals. `address6` is `None` where the uplink has no IPv6. `table` holds the lines of the rule set.
-    `settings` are per-namespace sysctls by path below /proc/sys.
+    `settings` are per-namespace sysctls by path below /proc/sys. `read_only` are files and folders that the command
+    cannot change.
     """
 
     argv: Sequence[str]
@@ -41,6 +42,7 @@ class ScopePlan(NamedTuple):
     kept_sockets: Sequence[str]
     kept_descriptors: Sequence[int]
     runtime_folder: str | None
+    read_only: Sequence[str] = ()
 
 
 class Queue(Protocol):

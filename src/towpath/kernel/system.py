@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from towpath.kernel.hosts import Hosts
     from towpath.kernel.network import Network
-    from towpath.linux import addresses, mounts, owners, pipes, signals, sockets, transports
+    from towpath.linux import addresses, confinement, mounts, owners, pipes, signals, sockets, transports, watch
     from towpath.linux.scope import CommandStopped, LinuxScope, ProcessFolder, SocketsMade
 
     hosts: Hosts
@@ -27,6 +27,7 @@ __all__ = [
     "ProcessFolder",
     "SocketsMade",
     "addresses",
+    "confinement",
     "hosts",
     "mounts",
     "network",
@@ -35,6 +36,7 @@ __all__ = [
     "signals",
     "sockets",
     "transports",
+    "watch",
 ]
 
 

@@ -118,6 +118,16 @@ def mask_sockets(paths: list[str], folders: list[str], keep: list[str]) -> list[
     return covered
 
 
+def make_read_only(paths: list[str]) -> None:
+    """Lets nothing in this namespace change these files and folders, nor put others in their places."""
+    _pin_ancestors(paths)
+    for path in paths:
+        target = os.path.realpath(path)
+        if os.path.exists(target):
+            libc.mount(target, target, None, _MS_BIND | _MS_REC)
+            _set_attributes(target, _ATTR_RDONLY)
+
+
 def _pin_ancestors(paths: list[str]) -> None:
     """Makes every folder above `paths` that this user could rename a mount point, which cannot be renamed.
 

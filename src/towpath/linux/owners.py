@@ -8,26 +8,55 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections import OrderedDict
 from typing import NamedTuple
+
+from towpath.linux.processes import Owner, Processes
+
+__all__ = ["Found", "Owner", "OwnerFinder"]
 
 _BY_FAMILY = 20
 _LENGTH = 72
 _NO_COOKIE = b"\xff" * 8
-_HINTS = 8
+_CANDIDATES = 8
+_GUESSES = 12
+_MOST_USED = 4096
 
 
-def _printable(name: str) -> str:
-    """A process may call itself anything (prctl(2), PR_SET_NAME), also what would move a terminal's cursor."""
-    return "".join(one if one.isprintable() else "?" for one in name)
+class Found(NamedTuple):
+    """An owner, and the number of the descriptor by which it holds the socket."""
+
+    owner: Owner
+    descriptor: int
 
 
-class Owner(NamedTuple):
-    """A process of the run: its number inside, its name, its executable and command line as far as they can be read."""
+class _Descriptors:
+    """Which descriptors a process is likely to use next: the lowest that is free, as open(2) promises."""
 
-    pid: int
-    program: str
-    executable: str | None
-    command: tuple[str, ...]
+    __slots__ = ("freed", "highest", "used")
+
+    def __init__(self) -> None:
+        self.used: OrderedDict[int, None] = OrderedDict()
+        self.freed: set[int] = set()
+        self.highest = 2
+
+    def guesses(self) -> list[int]:
+        """The likeliest first: freed ones from below, the next new one, those that were opened longest ago."""
+        found = sorted(self.freed)[:4]
+        found.append(self.highest + 1)
+        for number in self.used:
+            if len(found) >= _GUESSES:
+                break
+            found.append(number)
+        return found
+
+    def remember(self, number: int) -> None:
+        self.freed.discard(number)
+        self.used.pop(number, None)
+        self.used[number] = None
+        self.highest = max(self.highest, number)
+        if len(self.used) > _MOST_USED:
+            self.used.popitem(last=False)
 
 
 class OwnerFinder:
@@ -36,37 +65,37 @@ class OwnerFinder:
     def __init__(self, diagnosis: int) -> None:
         self._socket = socket.socket(fileno=diagnosis)
         self._socket.settimeout(0.05)
-        self._processes: str | None = None
-        self._candidates: list[str] = []
-        self._hints: dict[str, list[str]] = {}
+        self._processes: Processes | None = None
+        self._candidates: OrderedDict[int, _Descriptors] = OrderedDict()
 
     def use_processes(self, descriptor: int) -> None:
         """Takes over `descriptor`, the run's /proc."""
-        self._processes = f"/proc/self/fd/{descriptor}"
+        self._processes = Processes(f"/proc/self/fd/{descriptor}")
 
     def is_stopped(self, pid: int) -> bool:
         """Whether a process of the run is stopped by a signal."""
-        if self._processes is None:
-            return False
-        try:
-            with open(f"{self._processes}/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                return file.read().rpartition(") ")[2].startswith("T")
-        except OSError:
-            return False
+        return self._processes is not None and self._processes.state(pid) == "T"
 
-    def find(self, protocol: int, source: bytes, source_port: int, address: bytes, port: int) -> Owner | None:
+    def find(self, protocol: int, source: bytes, source_port: int, address: bytes, port: int) -> Found | None:
         """The owner of a local socket with these addresses (packed); a ping's `source_port` is its identifier."""
-        if self._processes is None:
+        processes = self._processes
+        if processes is None:
             return None
         try:
             if protocol == socket.IPPROTO_ICMP:
-                inode = self._echo_inode(source_port, "icmp" if len(source) == 4 else "icmp6")
+                inode = self._echo_inode(processes, source_port, "icmp" if len(source) == 4 else "icmp6")
             else:
                 inode = self._inode(protocol, source, source_port, address, port)
-            pid = self._holder(inode) if inode else None
-            return None if pid is None else self._describe(pid)
+            holder = self._holder(processes, inode) if inode else None
+            return None if holder is None else Found(processes.describe(holder[0]), holder[1])
         except OSError:
             return None
+
+    def freed(self, found: Found) -> None:
+        """The socket has ended: its descriptor will be used again."""
+        descriptors = self._candidates.get(found.owner.pid)
+        if descriptors is not None:
+            descriptors.freed.add(found.descriptor)
 
     def _inode(self, protocol: int, source: bytes, source_port: int, address: bytes, port: int) -> int:
         family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
@@ -84,65 +113,53 @@ class OwnerFinder:
                 return int(struct.unpack_from("=I", answer, 16 + 68)[0])
         return 0
 
-    def _echo_inode(self, identifier: int, table: str) -> int:
+    def _echo_inode(self, processes: Processes, identifier: int, table: str) -> int:
         """sock_diag does not list datagram ICMP sockets; the namespace's own table does (proc_pid_net(5))."""
-        with open(f"{self._processes}/1/net/{table}", encoding="ascii", errors="replace") as lines:
+        with open(f"{processes.folder}/1/net/{table}", encoding="ascii", errors="replace") as lines:
             for line in lines:
                 fields = line.split()
                 if len(fields) > 9 and fields[1].endswith(f":{identifier:04X}"):
                     return int(fields[9])
         return 0
 
-    def _holder(self, inode: int) -> str | None:
+    def _holder(self, processes: Processes, inode: int) -> tuple[int, int] | None:
         wanted = f"socket:[{inode}]"
-        for pid in self._candidates:
-            if any(self._leads_to(pid, hint, wanted) for hint in self._hints.get(pid, ())):
-                return pid
-        seen = set(self._candidates)
-        for pid in [*self._candidates, *(pid for pid in self._listing() if pid not in seen)]:
-            number = self._descriptor(pid, wanted)
-            if number is not None:
-                self._remember(pid, number)
-                return pid
+        for pid in reversed(self._candidates):
+            for number in self._candidates[pid].guesses():
+                if _leads_to(processes, pid, number, wanted):
+                    return self._remember(pid, number)
+        recent = list(reversed(self._candidates))
+        seen = set(recent)
+        for pid in [*recent, *(pid for pid in _listing(processes) if pid not in seen)]:
+            found = _descriptor(processes, pid, wanted)
+            if found is not None:
+                return self._remember(pid, found)
         return None
 
-    def _listing(self) -> list[str]:
-        # The newest first: short-lived programs are the likely ones, and pid 1 never opens a flow.
-        return sorted((name for name in os.listdir(self._processes) if name.isdigit()), key=int, reverse=True)
+    def _remember(self, pid: int, number: int) -> tuple[int, int]:
+        descriptors = self._candidates.pop(pid, None) or _Descriptors()
+        descriptors.remember(number)
+        self._candidates[pid] = descriptors
+        if len(self._candidates) > _CANDIDATES:
+            self._candidates.popitem(last=False)
+        return pid, number
 
-    def _leads_to(self, pid: str, number: str, wanted: str) -> bool:
-        try:
-            return os.readlink(f"{self._processes}/{pid}/fd/{number}") == wanted
-        except OSError:
-            return False
 
-    def _descriptor(self, pid: str, wanted: str) -> str | None:
-        try:
-            numbers = os.listdir(f"{self._processes}/{pid}/fd")
-        except OSError:
-            return None
-        return next((number for number in reversed(numbers) if self._leads_to(pid, number, wanted)), None)
+def _listing(processes: Processes) -> list[int]:
+    # The newest first: short-lived programs are the likely ones, and pid 1 never opens a flow.
+    return sorted((int(name) for name in os.listdir(processes.folder) if name.isdigit()), reverse=True)
 
-    def _remember(self, pid: str, number: str) -> None:
-        """A program that opens many flows tends to use the same few descriptor numbers again."""
-        if pid in self._candidates:
-            self._candidates.remove(pid)
-        self._candidates.insert(0, pid)
-        for forgotten in self._candidates[_HINTS:]:
-            self._hints.pop(forgotten, None)
-        del self._candidates[_HINTS:]
-        hints = self._hints.setdefault(pid, [])
-        hints.insert(0, number)
-        del hints[_HINTS:]
 
-    def _describe(self, pid: str) -> Owner:
-        folder = f"{self._processes}/{pid}"
-        with open(f"{folder}/comm", encoding="utf-8", errors="replace") as file:
-            program = _printable(file.read().strip())
-        try:
-            executable: str | None = os.readlink(f"{folder}/exe")
-        except OSError:
-            executable = None
-        with open(f"{folder}/cmdline", "rb") as raw:
-            words = raw.read(4096).rstrip(b"\0").split(b"\0")
-        return Owner(int(pid), program, executable, tuple(word.decode("utf-8", "replace") for word in words))
+def _leads_to(processes: Processes, pid: int, number: int, wanted: str) -> bool:
+    try:
+        return os.readlink(f"{processes.folder}/{pid}/fd/{number}") == wanted
+    except OSError:
+        return False
+
+
+def _descriptor(processes: Processes, pid: int, wanted: str) -> int | None:
+    try:
+        numbers = os.listdir(f"{processes.folder}/{pid}/fd")
+    except OSError:
+        return None
+    return next((int(number) for number in reversed(numbers) if _leads_to(processes, pid, int(number), wanted)), None)

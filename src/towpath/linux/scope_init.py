@@ -157,6 +157,7 @@ def _make_mounts(plan: ScopePlan, *, root: bool) -> None:
     if plan.runtime_folder and "/run/user" in covered:
         mounts.own_runtime_folder(plan.runtime_folder)
     mounts.cover_file("/etc/resolv.conf", plan.resolver_file, covered)
+    mounts.make_read_only(list(plan.read_only))
 
 
 def _show_processes(control: socket.socket) -> None:

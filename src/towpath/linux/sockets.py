@@ -167,6 +167,15 @@ def unsent(made: socket.socket) -> int:
     return int(struct.unpack("=i", fcntl.ioctl(made.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
 
 
+def packets(made: socket.socket) -> tuple[int, int] | None:
+    """Segments that a TCP socket has sent and received (tcp(7), TCP_INFO: `tcpi_segs_out`, `tcpi_segs_in`)."""
+    try:
+        info = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    except OSError:
+        return None
+    return struct.unpack_from("=II", info, 136) if len(info) >= 144 else None
+
+
 def reset(made: socket.socket) -> None:
     """Closes a TCP socket with a reset."""
     try:

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from towpath.errors import PeerViolation
+from towpath.hosting.loop import BOTH_EDGES, IN, Loop, Timer
 from towpath.kernel.system import sockets
 from towpath.sandbox.flows import Flow
-from towpath.sandbox.loop import BOTH_EDGES, IN, Loop, Timer
 from towpath.wire import dns
 
 if TYPE_CHECKING:
+    from towpath.policy.policy import Decision
+    from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.report import Ledger
 
@@ -57,12 +59,15 @@ class _Query:
 class DnsService:
     """Judges, forwards, screens and answers; what an answer says becomes evidence for the flows that follow."""
 
-    def __init__(self, loop: Loop, judge: Judge, ledger: Ledger, servers: list[str]) -> None:
+    def __init__(
+        self, loop: Loop, judge: Judge, ledger: Ledger, servers: list[str], filtering: Filtering | None
+    ) -> None:
         self._loop = loop
         self._judge = judge
         self._ledger = ledger
         self._servers = servers
         self._pending = 0
+        self._filtering = filtering
 
     def listen(self, intake: socket.socket) -> None:
         self._loop.watch(intake.fileno(), IN, lambda _events: self._receive(intake))
@@ -110,10 +115,34 @@ class DnsService:
         name = dns.policy_name(question)
         decision = self._judge.question(name)
         if decision.verdict == "deny":
-            flow.name, flow.name_from = name, "question"
-            self._ledger.question_refused(flow, decision, dns.type_name(question.type))
-            reply(dns.refusal(data, question, f"refused by the network policy of this run: {decision.reason}"))
-            return
+            self._refuse(data, question, name, reply, flow, decision)
+        elif self._filtering is None:
+            self._forward(data, question, reply, stream=stream)
+        else:
+
+            def decided(refusal: Decision | None, silent: bool) -> None:
+                if refusal is None:
+                    self._forward(data, question, reply, stream=stream)
+                else:
+                    answer = (lambda _answer: None) if silent else reply
+                    self._refuse(data, question, name, answer, flow, refusal)
+
+            self._filtering.question(flow, name, dns.type_name(question.type), decided)
+
+    def _refuse(
+        self,
+        data: bytes,
+        question: dns.Question,
+        name: str,
+        reply: Callable[[bytes], None],
+        flow: Flow,
+        decision: Decision,
+    ) -> None:
+        flow.name, flow.name_from = name, "question"
+        self._ledger.question_refused(flow, decision, dns.type_name(question.type))
+        reply(dns.refusal(data, question, f"refused by the network policy of this run: {decision.reason}"))
+
+    def _forward(self, data: bytes, question: dns.Question, reply: Callable[[bytes], None], *, stream: bool) -> None:
         if self._pending >= _MOST_PENDING:
             reply(dns.failure(data, question, "too many questions at once", _NETWORK_ERROR))
             return

@@ -8,12 +8,12 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
+from towpath.hosting.loop import IN, Loop
 from towpath.kernel.scope import DROP, REPEAT
 from towpath.kernel.system import sockets
 from towpath.policy.policy import Decision
 from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
-from towpath.sandbox.loop import IN, Loop
 from towpath.wire.ip import Packet, echo_reply, text_of, version_of
 
 if TYPE_CHECKING:

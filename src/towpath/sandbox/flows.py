@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
+    from towpath.hosting.screening import Screening
     from towpath.kernel.system import owners
     from towpath.policy.policy import Decision
 
@@ -18,12 +19,13 @@ class Flow:
     """One TCP connection, UDP association, ping or DNS question.
 
     `address` is packed; it is `b""` for a question that was refused before it had one. `name_from` says how the name
-    was learnt: "dns", "sni", "host", "quic sni", "question" or "". `sent` and `received` are the program's bytes.
+    was learnt: "dns", "sni", "host", "quic sni", "question" or "". `sent` and `received` are the program's bytes,
+    `packets` what was counted of both. `screening` is the flow before the filters, `by` the filter that dropped it.
     """
 
     __slots__ = (
-        "address", "decision", "direction", "ended", "error", "name", "name_from", "number", "owner", "port",
-        "received", "sent", "source", "source_port", "started", "transport",
+        "address", "by", "decision", "direction", "ended", "error", "held", "name", "name_from", "number", "owner",
+        "packets", "port", "received", "screening", "sent", "source", "source_port", "started", "transport",
     )  # fmt: skip
 
     def __init__(self, transport: str, source: bytes, source_port: int, address: bytes, port: int) -> None:
@@ -37,7 +39,11 @@ class Flow:
         self.name = ""
         self.name_from = ""
         self.owner: owners.Owner | None = None
+        self.held: owners.Found | None = None
         self.decision: Decision | None = None
+        self.by = ""
+        self.screening: Screening | None = None
+        self.packets: tuple[int, int] | None = None
         self.error = ""
         self.sent = 0
         self.received = 0

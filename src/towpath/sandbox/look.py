@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 from towpath.errors import PeerViolation
-from towpath.sandbox.loop import ENDING, FAILING, READABLE, Loop, Patience
+from towpath.hosting.loop import ENDING, FAILING, READABLE, Loop, Patience
 from towpath.wire import http_request, tls_hello
 
 __all__ = ["PATIENCE", "FirstWords", "Look"]

@@ -9,20 +9,24 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from towpath.errors import ConfigInvalid
+from towpath.hosting.loop import IN, Loop
 from towpath.kernel import system
 from towpath.kernel.scope import CommandExit
 from towpath.policy.policy import Policy
 from towpath.policy.rule import readable_slots
 from towpath.sandbox import imports
-from towpath.sandbox.loop import IN, Loop
 from towpath.sandbox.report import Ledger
 from towpath.sandbox.services import Services
 from towpath.wire import quic_keys
 
 if TYPE_CHECKING:
+    from towpath.sandbox.filter_run import FilterRun
+    from towpath.sandbox.filtering import Filtering
+    from towpath.sandbox.judge import Judge
     from towpath.sandbox.options import RunOptions
 __all__ = ["Manager"]
 
@@ -36,8 +40,9 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class Manager:
     """Serves a scope until its command ends. Raises `ConfigInvalid` for a policy or report that cannot be used."""
 
-    def __init__(self, options: RunOptions, scope: system.LinuxScope) -> None:
+    def __init__(self, options: RunOptions, scope: system.LinuxScope, filters: FilterRun | None) -> None:
         self._options = options
+        self._filters = filters
         self._scope = scope
         self._policy = Policy.load(options.allow, options.deny, options.policy)
         self._report = self._open_report()
@@ -92,11 +97,15 @@ class Manager:
     def run(self) -> CommandExit:
         """Lets the command run, and gives how it ended."""
         self._load_everything()
+        if self._filters is not None:
+            self._filters.begin(self._loop, self._ledger)
         self._scope.await_attachments()
         held = self._scope.attachments
         self._owners = system.owners.OwnerFinder(held.diagnosis)
         self._ledger.use_owners(self._owners)
-        services = self._services = Services(self._loop, self._scope, self._policy, self._ledger, self._options)
+        services = self._services = Services(
+            self._loop, self._scope, self._policy, self._ledger, self._options, self._filtered_by()
+        )
         services.publish(self._options.publish)
         signals = system.signals.SignalReader()
         self._loop.watch(signals.fileno(), IN, lambda _events: self._pass_on(signals))
@@ -108,6 +117,12 @@ class Manager:
         self._loop.run()
         assert self._ended is not None
         return self._ended
+
+    def _filtered_by(self) -> Callable[[Judge], Filtering] | None:
+        filters = self._filters
+        if filters is None:
+            return None
+        return lambda judge: filters.filtering(judge, self._ledger)
 
     def _load_everything(self) -> None:
         """What only some runs need. Once the command runs, its files could answer for a module that is missing."""
@@ -125,6 +140,10 @@ class Manager:
 
     def _pass_on(self, signals: system.signals.SignalReader) -> None:
         for number, from_terminal in signals.receive():
+            if number == system.signals.HANG_UP and self._options.reload and not from_terminal:
+                if self._filters is not None:
+                    self._filters.reload()
+                continue
             # A hang-up goes to the leader of the session alone, ^C to all that run in the foreground.
             if not from_terminal or number == system.signals.HANG_UP:
                 self._scope.signal(number)
@@ -164,6 +183,8 @@ class Manager:
         """Ends all flows and writes the report."""
         if self._services is not None:
             self._services.close()
+        if self._filters is not None:
+            self._filters.stop()
         self._ledger.finish()
         if self._options.report == "table":
             from towpath.sandbox.table import print_table

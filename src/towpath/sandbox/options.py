@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 __all__ = ["RunOptions"]
 
 
 class RunOptions(NamedTuple):
-    """The options of `towpath run`, as they were given. `report` is "none", "table" or "json"."""
+    """The options of `towpath run`, as they were given. `report` is "none", "table" or "json".
+
+    `filters` are as `towpath.hosting.bundle.find_bundle` reads them, in the order in which they are asked.
+    """
 
     argv: list[str]
     allow: list[str] = []
@@ -22,3 +25,7 @@ class RunOptions(NamedTuple):
     report: str = "none"
     report_file: str | None = None
     level: str = "warning"
+    filters: list[str] = []
+    on_failure: Literal["block", "pass"] = "block"
+    reload: bool = False
+    ask_with: str | None = None

@@ -6,16 +6,18 @@ import errno
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from towpath.errors import ConfigInvalid
+from towpath.hosting.loop import IN, OUT, Loop
 from towpath.kernel.system import SocketsMade, pipes, sockets
 from towpath.policy.policy import Decision
 from towpath.sandbox.flows import Flow
-from towpath.sandbox.loop import IN, OUT, Loop
 from towpath.sandbox.stream import Stream
 
 if TYPE_CHECKING:
+    from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.report import Ledger
 
 __all__ = ["Published", "parse_publish"]
@@ -48,6 +50,7 @@ class Published:
         self._pool = pool
         self._ledger = ledger
         self._request = request_sockets
+        self.filtering: Filtering | None = None
         self._inside: deque[socket.socket] = deque()
         self._waiting: deque[tuple[socket.socket, int]] = deque()
         self._listeners: list[socket.socket] = []
@@ -90,12 +93,27 @@ class Published:
             client, port = self._waiting.popleft()
             inside = self._inside.popleft()
             inside.setblocking(False)
-            code = inside.connect_ex((_LOOPBACK[4], port))
             flow = self._flow(client, port)
-            if code in (0, errno.EINPROGRESS):
-                self._await(client, inside, flow)
+            if self.filtering is None:
+                self._connect(client, inside, flow)
             else:
-                self._failed(client, inside, flow, code)
+                self.filtering.ask(flow, partial(self._filtered, client, inside, flow))
+
+    def _filtered(
+        self, client: socket.socket, inside: socket.socket, flow: Flow, refusal: Decision | None, _silent: bool
+    ) -> None:
+        if refusal is None:
+            self._connect(client, inside, flow)
+        else:
+            self._ledger.refused(flow, refusal)
+            self._failed(client, inside, flow, errno.ECONNREFUSED)
+
+    def _connect(self, client: socket.socket, inside: socket.socket, flow: Flow) -> None:
+        code = inside.connect_ex((_LOOPBACK[4], flow.port))
+        if code in (0, errno.EINPROGRESS):
+            self._await(client, inside, flow)
+        else:
+            self._failed(client, inside, flow, code)
 
     def _await(self, client: socket.socket, inside: socket.socket, flow: Flow) -> None:
         self._loop.watch(inside.fileno(), OUT, lambda _events: self._connected(client, inside, flow))
@@ -114,11 +132,22 @@ class Published:
             self._failed(client, inside, flow, code)
             return
 
+        filtering = self.filtering
+
         def done(sent: int, received: int, error: str) -> None:
             flow.sent, flow.received, flow.error = received, sent, error
+            flow.packets = stream.packets
             self._ledger.closed(flow)
 
-        Stream(self._loop, self._pool, client, inside, done).start()
+        holds = filtering.holds(flow) if filtering is not None else None
+        stream = Stream(self._loop, self._pool, client, inside, done, holds=holds, counted=filtering is not None)
+        if filtering is not None:
+            filtering.join(flow, stream, partial(self._cut, flow, stream))
+        stream.start()
+
+    def _cut(self, flow: Flow, stream: Stream, refusal: Decision) -> None:
+        self._ledger.refused(flow, refusal)
+        stream.cut()
 
     def _failed(self, client: socket.socket, inside: socket.socket, flow: Flow, code: int) -> None:
         inside.close()

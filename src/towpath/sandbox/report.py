@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from towpath.sandbox.flows import Flow
@@ -61,6 +62,8 @@ class Ledger:
         self.rows: dict[Row, _Sum] = {}
         self.allowed = self.refused_flows = self.failed = 0
         self.overruns = 0
+        self.screened_ended: Callable[[Flow], None] = lambda _flow: None
+        """Called for every flow that filters were asked about, when it is over."""
 
     def use_owners(self, finder: owners.OwnerFinder) -> None:
         self._owners = finder
@@ -88,10 +91,13 @@ class Ledger:
         elif counts:
             self._told[key] += 1
 
-    def _find_owner(self, flow: Flow) -> None:
+    def find_owner(self, flow: Flow) -> None:
+        """Looks for the program behind a flow, unless that is known."""
         if self._owners is not None and flow.owner is None and flow.direction == "out":
             ends = (flow.source, flow.source_port, flow.address, flow.port)
-            flow.owner = self._owners.find(_PROTOCOLS[flow.transport], *ends)
+            flow.held = self._owners.find(_PROTOCOLS[flow.transport], *ends)
+            if flow.held is not None:
+                flow.owner = flow.held.owner
 
     def opened(self, flow: Flow, decision: Decision, names: tuple[str, ...]) -> None:
         """A flow has asked for its first packet. Its names are what DNS answers of this run said of its address."""
@@ -101,7 +107,7 @@ class Ledger:
         if names:
             flow.name, flow.name_from = names[0], "dns"
         if self._thorough:
-            self._find_owner(flow)
+            self.find_owner(flow)
         if decision.verdict == "allow":
             self._tell_allowed(flow, decision)
 
@@ -118,7 +124,7 @@ class Ledger:
         """A flow was refused: says so, with what would allow it."""
         flow.decision = decision
         self.refused_flows += 1
-        self._find_owner(flow)
+        self.find_owner(flow)
         self._tell_refusal(flow, f"{flow.destination} {flow.transport}", decision)
         self._record(flow)
 
@@ -128,7 +134,7 @@ class Ledger:
         flow.number = self._numbers
         flow.decision = decision
         self.refused_flows += 1
-        self._find_owner(flow)
+        self.find_owner(flow)
         flow.transport = "dns"
         flow.address, flow.port = b"", 0
         flow.error = kind
@@ -162,6 +168,10 @@ class Ledger:
     def closed(self, flow: Flow) -> None:
         """A flow has ended, or could not begin: `flow.error` says which."""
         flow.ended = time.time()
+        if flow.held is not None and self._owners is not None:
+            self._owners.freed(flow.held)
+        if flow.screening is not None:
+            self.screened_ended(flow)
         if flow.decision is not None and flow.decision.verdict == "deny":
             return
         if flow.error and not flow.sent and not flow.received:

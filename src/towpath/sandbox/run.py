@@ -20,6 +20,7 @@ from towpath.sandbox.command import find, unusable
 from towpath.sandbox.options import RunOptions
 
 if TYPE_CHECKING:
+    from towpath.sandbox.filter_run import FilterRun
     from towpath.sandbox.manager import Manager
 
 __all__ = ["run"]
@@ -87,8 +88,11 @@ def _folder() -> str:
         return "/"
 
 
-def make_plan(options: RunOptions) -> ScopePlan:
-    """The whole sandbox as a value. Raises `CommandUnusable` and `ConfigInvalid`."""
+def make_plan(options: RunOptions, read_only: list[str]) -> ScopePlan:
+    """The whole sandbox as a value; nothing in it can change the files `read_only`.
+
+    Raises `CommandUnusable` and `ConfigInvalid`.
+    """
     environment = {**os.environ, **options.environment}
     executable = find(options.argv[0], environment)
     _check(options)
@@ -111,7 +115,16 @@ def make_plan(options: RunOptions) -> ScopePlan:
         kept_sockets=options.allow_unix,
         kept_descriptors=options.keep_fd,
         runtime_folder=os.environ.get("XDG_RUNTIME_DIR"),
+        read_only=read_only,
     )
+
+
+def _find_filters(options: RunOptions) -> FilterRun | None:
+    if not options.filters:
+        return None
+    from towpath.sandbox.filter_run import FilterRun
+
+    return FilterRun(options)
 
 
 def run(options: RunOptions) -> int:
@@ -120,16 +133,21 @@ def run(options: RunOptions) -> int:
     Raises `TowpathError` for whatever kept the command from being started.
     """
     _open_streams()
-    plan = make_plan(options)
-    scope = system.LinuxScope(plan)
+    filters = _find_filters(options)
     try:
-        from towpath.sandbox.manager import Manager
+        plan = make_plan(options, filters.files if filters else [])
+        scope = system.LinuxScope(plan)
+        try:
+            from towpath.sandbox.manager import Manager
 
-        manager: Manager = Manager(options, scope)
-        ended: CommandExit = manager.run()
+            manager: Manager = Manager(options, scope, filters)
+            ended: CommandExit = manager.run()
+        finally:
+            scope.close()
+        manager.finish()
     finally:
-        scope.close()
-    manager.finish()
+        if filters is not None:
+            filters.close()
     if ended.error == errno.ECHILD:
         raise HostFault("run the command", ended.error, "the first process of the sandbox was killed")
     if ended.error is not None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from towpath.errors import PeerViolation
+from towpath.hosting.loop import IN, Loop
 from towpath.kernel.scope import DROP
 from towpath.kernel.system import SocketsMade, addresses, pipes
 from towpath.sandbox.dns import DnsService, resolvers
 from towpath.sandbox.echo import EchoIntake
 from towpath.sandbox.judge import Judge
-from towpath.sandbox.loop import IN, Loop
 from towpath.sandbox.names import NameEvidence
 from towpath.sandbox.publish import Published
 from towpath.sandbox.tcp import TcpIntake
@@ -20,6 +21,7 @@ from towpath.wire import ip
 if TYPE_CHECKING:
     from towpath.kernel.scope import Scope
     from towpath.policy.policy import Policy
+    from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.options import RunOptions
     from towpath.sandbox.report import Ledger
 
@@ -31,7 +33,15 @@ _ECHO = ((4, ip.ICMP), (6, ip.ICMP6))
 class Services:
     """Takes up a scope's attachments: from here on its packets are judged and its flows relayed."""
 
-    def __init__(self, loop: Loop, scope: Scope, policy: Policy, ledger: Ledger, options: RunOptions) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        scope: Scope,
+        policy: Policy,
+        ledger: Ledger,
+        options: RunOptions,
+        filtered_by: Callable[[Judge], Filtering] | None,
+    ) -> None:
         held = scope.attachments
         self._loop = loop
         self._ledger = ledger
@@ -39,13 +49,15 @@ class Services:
         self._pool = pipes.PipePool()
         self._own = addresses.OwnAddresses()
         judge = Judge(policy, NameEvidence(), self._own)
+        filtering = filtered_by(judge) if filtered_by is not None else None
         injector = Injector(held.raw_udp, held.raw_icmp)
         local = frozenset(options.allow_local)
         self._published = Published(loop, self._pool, ledger, scope.request_sockets)
-        self._tcp = TcpIntake(loop, held.queue, judge, ledger, self._pool, local)
-        self._udp = UdpIntake(loop, held.queue, judge, ledger, injector)
+        self._published.filtering = filtering
+        self._tcp = TcpIntake(loop, held.queue, judge, ledger, self._pool, local, filtering)
+        self._udp = UdpIntake(loop, held.queue, judge, ledger, injector, filtering)
         self._echo = EchoIntake(loop, held.queue, judge, ledger, injector)
-        dns = DnsService(loop, judge, ledger, resolvers())
+        dns = DnsService(loop, judge, ledger, resolvers(), filtering)
         for listener in (*held.tcp.values(), *held.local.values()):
             self._tcp.listen(listener)
         for intake in held.udp.values():

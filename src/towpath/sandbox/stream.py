@@ -8,10 +8,10 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from towpath.hosting.loop import BOTH_EDGES, ENDING, READABLE, Loop
 from towpath.kernel.system import pipes, sockets
-from towpath.sandbox.loop import BOTH_EDGES, ENDING, READABLE, Loop
 
-__all__ = ["Gate", "Refused", "Stream"]
+__all__ = ["Gate", "Hold", "Refused", "Stream"]
 
 _COPIED_FIRST = 1 << 16
 """Bytes each way that are copied: most flows are over by then, and a pipe costs two system calls more."""
@@ -50,10 +50,38 @@ class Gate(Protocol):
     """Nothing is left to judge."""
 
 
+class Hold(Protocol):
+    """Keeps the bytes of one direction, after its gate, until somebody who was asked has answered.
+
+    `Stream.proceed` is to be called when an answer has changed anything.
+    """
+
+    def take(self, data: bytes) -> None:
+        """Bytes have come."""
+
+    def end(self) -> None:
+        """No more will come."""
+
+    def passed(self) -> bytes:
+        """What may pass and has not been fetched yet."""
+
+    @property
+    def holding(self) -> bool:
+        """The end of the direction must wait."""
+
+    @property
+    def full(self) -> bool:
+        """Read nothing more."""
+
+    @property
+    def over(self) -> bool:
+        """All passes from here on."""
+
+
 class _Direction:
     __slots__ = (
-        "closed", "dry", "ended", "ending", "gate", "heard", "hurried", "listener", "moved", "pending", "pipe", "piped",
-        "sink", "source",
+        "closed", "dry", "ended", "ending", "gate", "heard", "hold", "hurried", "listener", "moved", "pending", "pipe",
+        "piped", "sink", "source",
     )  # fmt: skip
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
@@ -70,6 +98,7 @@ class _Direction:
         self.closed = False
         self.hurried = False
         self.gate: Gate | None = None
+        self.hold: Hold | None = None
         self.listener: Gate | None = None
 
 
@@ -92,7 +121,7 @@ class Stream:
     on the other once what came before it has been delivered.
     """
 
-    __slots__ = ("_done", "_loop", "_patience", "_pool", "_queued", "_sides", "client", "server")
+    __slots__ = ("_counted", "_done", "_loop", "_patience", "_pool", "_queued", "_sides", "client", "packets", "server")
 
     def __init__(
         self,
@@ -102,6 +131,9 @@ class Stream:
         server: socket.socket,
         done: Callable[[int, int, str], None],
         gate: Gate | None = None,
+        holds: tuple[Hold, Hold] | None = None,
+        *,
+        counted: bool = False,
     ) -> None:
         self._loop = loop
         self._pool = pool
@@ -112,6 +144,11 @@ class Stream:
         self.server = server
         out, back = _Direction(client, server), _Direction(server, client)
         out.gate = back.listener = gate
+        self.packets: tuple[int, int] | None = None
+        """Sent and received on the server's side, if they are `counted`."""
+        self._counted = counted
+        if holds is not None:
+            out.hold, back.hold = holds
         self._sides = (out, back)
 
     @property
@@ -175,6 +212,10 @@ class Stream:
                 if not self._flush(side):
                     return False
                 continue
+            if side.hold is not None and not self._fetch(side):
+                return False
+            if side.pending:
+                continue
             if side.ended:
                 self._end(side)
                 return False
@@ -187,6 +228,29 @@ class Stream:
                 self._release(side)
                 return False
         return True
+
+    def _fetch(self, side: _Direction) -> bool:
+        """Takes what its hold lets pass; `False` when nothing can be done before somebody answers."""
+        hold = side.hold
+        if hold is None:
+            return True
+        side.pending = hold.passed()
+        if hold.over:
+            side.hold = None
+        elif not side.pending and ((side.ended and hold.holding) or (not side.ended and hold.full)):
+            return False
+        return True
+
+    def proceed(self) -> None:
+        """A hold has something to pass, or ends."""
+        if self._done is not None and not self._queued:
+            self._queued = True
+            self._loop.soon(self._again)
+
+    def cut(self) -> None:
+        """Both sides are reset: the flow was dropped after it had begun."""
+        if self._done is not None:
+            self._abort("refused")
 
     def _end(self, side: _Direction) -> None:
         side.closed = True
@@ -201,7 +265,8 @@ class Stream:
 
     def _fill(self, side: _Direction) -> bool:
         try:
-            if side.gate is None and side.listener is None and side.moved >= _COPIED_FIRST:
+            plain = side.gate is None and side.listener is None and side.hold is None
+            if plain and side.moved >= _COPIED_FIRST:
                 if side.pipe is None:
                     side.pipe = self._pool.lend()
                 side.piped = os.splice(side.source.fileno(), side.pipe[1], pipes.WISHED_SIZE, flags=pipes.MOVE_NOW)
@@ -216,7 +281,12 @@ class Stream:
                         side.gate.end()
                     else:
                         data = side.gate.admit(data)
-                side.pending = data
+                if side.hold is None:
+                    side.pending = data
+                elif side.ended:
+                    side.hold.end()
+                elif data:
+                    side.hold.take(data)
         except BlockingIOError:
             side.dry = True
             return False
@@ -277,7 +347,7 @@ class Stream:
                 if side.pending or side.piped:
                     if not self._flush(side):
                         return
-                elif not self._fill(side):
+                elif side.hold is not None or not self._fill(side):
                     return
         except (OSError, _SinkFailed, Refused):
             return
@@ -325,7 +395,12 @@ class Stream:
         self._loop.leave(one.fileno())
         sockets.reset(one)
 
+    def _count(self) -> None:
+        if self._counted:
+            self.packets = sockets.packets(self.server)
+
     def _abort(self, reason: str) -> None:
+        self._count()
         self._reset(self.client)
         self._reset(self.server)
         self._finish(reason, close=False)
@@ -341,6 +416,8 @@ class Stream:
         if self._done is None:
             return
         done, self._done = self._done, None
+        if close:
+            self._count()
         for side in self._sides:
             if side.pipe is not None:
                 if side.piped:

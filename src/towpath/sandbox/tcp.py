@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from towpath.errors import PeerViolation
+from towpath.hosting.loop import BOTH_EDGES, FAILING, IN, Loop, Patience
 from towpath.kernel.scope import DROP, REPEAT
 from towpath.kernel.system import pipes, sockets
 from towpath.policy.policy import Decision
@@ -20,12 +21,12 @@ from towpath.sandbox.flows import Flow
 from towpath.sandbox.hello_gate import HelloGate
 from towpath.sandbox.http_gate import HttpGate, farewell
 from towpath.sandbox.look import PATIENCE, FirstWords, Look
-from towpath.sandbox.loop import BOTH_EDGES, FAILING, IN, Loop, Patience
 from towpath.sandbox.stream import Gate, Stream
 from towpath.wire.ip import Packet, text_of, version_of
 
 if TYPE_CHECKING:
     from towpath.kernel.scope import Queue
+    from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.report import Ledger
 
@@ -53,7 +54,14 @@ class TcpIntake:
     """Takes SYNs from the queue and connections from the listeners, dials, and joins the two."""
 
     def __init__(
-        self, loop: Loop, queue: Queue, judge: Judge, ledger: Ledger, pool: pipes.PipePool, local: frozenset[int]
+        self,
+        loop: Loop,
+        queue: Queue,
+        judge: Judge,
+        ledger: Ledger,
+        pool: pipes.PipePool,
+        local: frozenset[int],
+        filtering: Filtering | None,
     ) -> None:
         self._loop = loop
         self._queue = queue
@@ -61,6 +69,7 @@ class TcpIntake:
         self._ledger = ledger
         self._pool = pool
         self._local = local
+        self._filtering = filtering
         self._dialling: dict[Key, int] = {}
         self._dialled: dict[Key, tuple[Flow, socket.socket, Decision, float]] = {}
         self._dead: dict[Key, float] = {}
@@ -87,9 +96,37 @@ class TcpIntake:
             self._ledger.refused(flow, decision)  # first: once it is told, the program may be gone
             self._queue.verdict(packet_id, REPEAT, ruleset.REFUSED)
             return
-        version = version_of(address)
+        if self._filtering is None:
+            self._dial(packet_id, key, flow, decision)
+            return
+        self._dialling[key] = packet_id
+
+        def decided(refusal: Decision | None, silent: bool) -> None:
+            del self._dialling[key]
+            if refusal is None:
+                self._dial(packet_id, key, flow, decision)
+            else:
+                self._drop(packet_id, key, flow, refusal, silent=silent)
+
+        self._filtering.ask(flow, decided)
+
+    def _drop(self, packet_id: int, key: Key, flow: Flow, refusal: Decision, *, silent: bool) -> None:
+        self._ledger.refused(flow, refusal)  # first: once it is told, the program may be gone
+        self._ledger.closed(flow)
+        if silent:
+            self._let_time_out(packet_id, key)
+        else:
+            self._queue.verdict(packet_id, REPEAT, ruleset.REFUSED)
+
+    def _let_time_out(self, packet_id: int, key: Key) -> None:
+        self._dead[key] = time.monotonic()
+        self._sweep_later()
+        self._queue.verdict(packet_id, DROP)
+
+    def _dial(self, packet_id: int, key: Key, flow: Flow, decision: Decision) -> None:
+        version = version_of(flow.address)
         try:
-            server, code = sockets.dial_stream(version, text_of(address), port)
+            server, code = sockets.dial_stream(version, text_of(flow.address), flow.port)
         except OSError as error:  # out of descriptors
             self._fail(packet_id, key, flow, error.errno or errno.EMFILE)
             return
@@ -129,9 +166,7 @@ class TcpIntake:
     def _fail(self, packet_id: int, key: Key, flow: Flow, code: int) -> None:
         mark = _MARKS.get(code)
         if code == errno.ETIMEDOUT:
-            self._dead[key] = time.monotonic()
-            self._sweep_later()
-            self._queue.verdict(packet_id, DROP)
+            self._let_time_out(packet_id, key)
         else:
             self._queue.verdict(packet_id, REPEAT, mark or ruleset.HOST_UNREACHABLE)
         flow.error = errno.errorcode.get(code, str(code))
@@ -183,17 +218,34 @@ class TcpIntake:
         look: Look | None = None,
     ) -> None:
         ended = self._ender(flow)
+        filtering = self._filtering
+        refusal = filtering.dropped(flow) if filtering is not None else None
+        if refusal is not None:
+            self._ledger.refused(flow, refusal)
+            self._reset(server)
+            self._reset(client)
+            ended(0, 0, "refused")
+            return
 
         def done(sent: int, received: int, error: str) -> None:
             self._streams.discard(stream)
+            flow.packets = stream.packets
             ended(sent, received, error)
 
-        stream = Stream(self._loop, self._pool, client, server, done, gate)
+        holds = filtering.holds(flow) if filtering is not None else None
+        stream = Stream(self._loop, self._pool, client, server, done, gate, holds, counted=filtering is not None)
         self._streams.add(stream)
+        if filtering is not None:
+            filtering.join(flow, stream, lambda refusal: self._cut(flow, stream, refusal))
         if look is None:
             stream.start()
         else:
             stream.start(look.heard, look.client_events, look.server_events)
+
+    def _cut(self, flow: Flow, stream: Stream, refusal: Decision) -> None:
+        """A filter has dropped a flow after it had begun."""
+        self._ledger.refused(flow, refusal)
+        stream.cut()
 
     def draining(self) -> bool:
         """Whether bytes that a program sent are still on their way out."""
@@ -239,6 +291,8 @@ class TcpIntake:
         decision = self._judge.seen("tcp", flow.address, flow.port, words.scheme, words.name)
         if words.scheme == "tls" and words.name:
             flow.name, flow.name_from = words.name, "sni"
+            if flow.screening is not None:
+                flow.screening.named(words.name, "sni")
         if decision.verdict == "allow":
             self._ledger.decided(flow, decision)
             gate = self._hello_gate(flow, words.length) if words.scheme == "tls" else None

@@ -6,19 +6,25 @@ import errno
 import socket
 import struct
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from towpath.kernel.scope import REPEAT
+from towpath.hosting.loop import IN, Loop
+from towpath.kernel.scope import DROP, REPEAT
 from towpath.kernel.system import sockets
 from towpath.policy.policy import Decision
 from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
-from towpath.sandbox.loop import IN, Loop
 from towpath.wire.ip import Packet, text_of, unreachable4, unreachable6, version_of
 from towpath.wire.quic_initial import QuicFlow
 
 if TYPE_CHECKING:
+    from towpath.hosting.screening import Screening
     from towpath.kernel.scope import Queue
+    from towpath.providers.flow import Direction
+    from towpath.providers.verdict import Drop
+    from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.report import Ledger
     from towpath.wire.tls_hello import ClientHello
@@ -35,7 +41,10 @@ _EDGES = 1 | 1 << 31  # EPOLLIN | EPOLLET
 
 Key = tuple[bytes, int, bytes, int]
 
-_PORT, _HOST, _NETWORK, _POLICY = "port", "host", "network", "policy"
+_PORT, _HOST, _NETWORK, _POLICY, _SILENCE = "port", "host", "network", "policy", "silence"
+_DROP_REMEMBERED = 10.0
+_MOST_WAITING = 32
+"""Datagrams of one flow that wait for the filters' answer."""
 _CODES4 = {_NETWORK: 0, _HOST: 1, _PORT: 3, _POLICY: 13}
 _CODES6 = {_NETWORK: 0, _HOST: 3, _PORT: 4, _POLICY: 1}
 _REASONS = {
@@ -83,7 +92,7 @@ class Injector:
 
 
 class _Association:
-    __slots__ = ("answered", "flow", "held", "outside", "quic", "refused", "touched")
+    __slots__ = ("answered", "flow", "held", "outside", "packets", "quic", "refused", "screening", "touched")
 
     def __init__(self, flow: Flow, outside: socket.socket) -> None:
         self.flow = flow
@@ -93,18 +102,33 @@ class _Association:
         self.touched = time.monotonic()
         self.answered = False
         self.refused = False
+        self.screening: Screening | None = None
+        """While a filter wants to see its datagrams."""
+        self.packets = [0, 0]
 
 
 class UdpIntake:
     """Takes first datagrams from the queue to decide, and all datagrams from the transparent sockets to relay."""
 
-    def __init__(self, loop: Loop, queue: Queue, judge: Judge, ledger: Ledger, injector: Injector) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        queue: Queue,
+        judge: Judge,
+        ledger: Ledger,
+        injector: Injector,
+        filtering: Filtering | None,
+    ) -> None:
         self._loop = loop
         self._queue = queue
         self._judge = judge
         self._ledger = ledger
         self._injector = injector
+        self._filtering = filtering
         self._table: dict[Key, _Association] = {}
+        self._asked: dict[Key, list[Callable[[str | None], None]]] = {}
+        self._dropped: dict[Key, tuple[str, float]] = {}
+        """What filters have dropped: a flow's next datagrams are no new flows."""
         self._sweeping = False
 
     def listen(self, intake: socket.socket) -> None:
@@ -113,20 +137,58 @@ class UdpIntake:
     def first(self, packet_id: int, packet: Packet) -> None:
         """Decides about a datagram that belongs to no decided flow."""
         key = (packet.source, packet.source_port, packet.destination, packet.destination_port)
-        refusal = None if key in self._table else self._open(key)
-        if refusal is None:
-            self._queue.verdict(packet_id, REPEAT, ruleset.ALLOWED)
-        else:
-            self._queue.verdict(packet_id, REPEAT, _MARKS[refusal])
 
-    def _open(self, key: Key) -> str | None:
-        """Makes the association; what to answer instead if there is none to be."""
+        def decided(refusal: str | None) -> None:
+            if refusal == _SILENCE:
+                self._queue.verdict(packet_id, DROP)
+            else:
+                self._queue.verdict(packet_id, REPEAT, _MARKS[refusal] if refusal else ruleset.ALLOWED)
+
+        if key in self._table:
+            decided(_POLICY if self._table[key].refused else None)
+        else:
+            self._decide(key, decided)
+
+    def _decide(self, key: Key, decided: Callable[[str | None], None]) -> None:
+        """Makes the association; or says what to answer instead if there is none to be."""
+        remembered = self._dropped.get(key)
+        if remembered is not None and remembered[1] > time.monotonic():
+            decided(remembered[0])
+            return
+        waiting = self._asked.get(key)
+        if waiting is not None:
+            if len(waiting) < _MOST_WAITING:
+                waiting.append(decided)
+            else:
+                decided(_SILENCE)
+            return
         flow = Flow("udp", *key)
         decision = self._judge.flow("udp", flow.address, flow.port)
         self._ledger.opened(flow, decision, self._judge.names.of(flow.address))
         if decision.verdict == "deny":
             self._ledger.refused(flow, decision)
-            return _POLICY
+            decided(_POLICY)
+        elif self._filtering is None:
+            decided(self._open(key, flow, decision))
+        else:
+            self._asked[key] = [decided]
+            self._filtering.ask(flow, lambda refusal, silent: self._filtered(key, flow, decision, refusal, silent))
+
+    def _filtered(self, key: Key, flow: Flow, decision: Decision, refusal: Decision | None, silent: bool) -> None:
+        waiting = self._asked.pop(key)
+        if refusal is None:
+            outcome = self._open(key, flow, decision)
+        else:
+            self._ledger.refused(flow, refusal)
+            self._ledger.closed(flow)
+            outcome = _SILENCE if silent else _POLICY
+            if len(self._dropped) >= _MOST_FLOWS:
+                self._dropped.clear()
+            self._dropped[key] = outcome, time.monotonic() + _DROP_REMEMBERED
+        for decided in waiting:
+            decided(outcome)
+
+    def _open(self, key: Key, flow: Flow, decision: Decision) -> str | None:
         if len(self._table) >= _MOST_FLOWS:
             self._close(next(iter(self._table)))
         try:
@@ -138,6 +200,8 @@ class UdpIntake:
         association = self._table[key] = _Association(flow, outside)
         if decision.verdict == "look":
             association.quic = QuicFlow(lambda hello: self._admits(flow, hello))
+        if flow.screening is not None:
+            self._join(key, association, flow.screening)
         self._judge.names.hold(flow.address)
         self._loop.watch(outside.fileno(), _EDGES, lambda _events: self._answer(key, association))
         if not self._sweeping:
@@ -145,10 +209,38 @@ class UdpIntake:
             self._loop.later(_SWEEP_INTERVAL, self._sweep)
         return None
 
+    def _join(self, key: Key, association: _Association, screening: Screening) -> None:
+        if not screening.transparent:
+            association.screening = screening
+            screening.passing = lambda direction: self._deliver(key, association, direction)
+        screening.cut = lambda drop: self._cut(association, drop)
+
+    def _deliver(self, key: Key, association: _Association, direction: Direction) -> None:
+        """Filters let something pass, perhaps all from here on."""
+        screening = association.screening
+        if screening is None:
+            return
+        for data in screening.take_passed(direction):
+            if direction == "outbound":
+                self._send_out(key, association, data)
+            else:
+                self._injector.datagram(association.flow, data)
+        if screening.transparent:
+            association.screening = None
+
+    def _cut(self, association: _Association, drop: Drop) -> None:
+        """A filter has dropped a flow after it had begun."""
+        if self._filtering is not None and not association.refused:
+            self._ledger.refused(association.flow, self._filtering.refusal(association.flow, drop))
+            association.refused = True
+            association.held = []
+
     def _admits(self, flow: Flow, hello: ClientHello) -> bool:
         decision = self._judge.seen("udp", flow.address, flow.port, "quic", hello.server_name)
         if hello.server_name:
             flow.name, flow.name_from = hello.server_name, "quic sni"
+            if flow.screening is not None:
+                flow.screening.named(hello.server_name, "quic sni")
         if decision.verdict == "allow":
             self._ledger.decided(flow, decision)
             return True
@@ -169,14 +261,17 @@ class UdpIntake:
                 continue
             key = (socket.inet_pton(family, source[0]), source[1], *target)
             association = self._table.get(key)
-            if association is None:
+            if association is not None:
+                self._pass_on(key, association, data)
+            else:
                 # The kernel remembers an allowed flow longer than this table does.
-                refusal = self._open(key)
-                if refusal is not None:
-                    self._injector.unreachable(Flow("udp", *key), refusal)
-                    continue
-                association = self._table[key]
-            self._pass_on(key, association, data)
+                self._decide(key, partial(self._redecided, key, data))
+
+    def _redecided(self, key: Key, data: bytes, refusal: str | None) -> None:
+        if refusal is None:
+            self._pass_on(key, self._table[key], data)
+        elif refusal != _SILENCE:
+            self._injector.unreachable(Flow("udp", *key), refusal)
 
     def _pass_on(self, key: Key, association: _Association, data: bytes) -> None:
         association.touched = time.monotonic()
@@ -214,6 +309,15 @@ class UdpIntake:
         self._injector.unreachable(flow, _POLICY)
 
     def _send(self, key: Key, association: _Association, data: bytes) -> None:
+        screening = association.screening
+        if screening is None:
+            self._send_out(key, association, data)
+        elif not screening.full("outbound"):  # else lost, as a full queue on the way would lose it
+            screening.take("outbound", data)
+            self._deliver(key, association, "outbound")
+
+    def _send_out(self, key: Key, association: _Association, data: bytes) -> None:
+        association.packets[0] += 1
         try:
             association.flow.sent += association.outside.send(data)
         except BlockingIOError:
@@ -236,8 +340,14 @@ class UdpIntake:
             association.touched = time.monotonic()
             association.answered = True
             flow.received += len(data)
-            if not association.refused:
+            association.packets[1] += 1
+            if association.refused:
+                continue
+            if association.screening is None:
                 self._injector.datagram(flow, data)
+            elif not association.screening.full("inbound"):
+                association.screening.take("inbound", data)
+                self._deliver(key, association, "inbound")
         self._loop.soon(lambda: self._answer_more(key, association))
 
     def _answer_more(self, key: Key, association: _Association) -> None:
@@ -265,6 +375,7 @@ class UdpIntake:
         self._loop.forget(association.outside.fileno())
         association.outside.close()
         self._judge.names.release(association.flow.address)
+        association.flow.packets = association.packets[0], association.packets[1]
         self._ledger.closed(association.flow)
 
     def close(self) -> None:

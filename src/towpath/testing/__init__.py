@@ -1,4 +1,4 @@
-"""For our tests and our users': the Lab, a little internet of hosts in network namespaces.
+"""For our tests and our users': the Lab, a little internet of hosts in network namespaces, and harnesses for providers.
 
 from towpath.testing import Https, LabPlan
 
@@ -13,6 +13,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from towpath.testing.filter_harness import FilterHarness
+    from towpath.testing.flow_run import FlowRun
     from towpath.testing.framer_harness import FramerHarness
     from towpath.testing.lab import Lab
     from towpath.testing.lab_host import LabHost
@@ -39,6 +41,8 @@ __all__ = [
     "Command",
     "Dns",
     "FramerHarness",
+    "FilterHarness",
+    "FlowRun",
     "Host",
     "Http",
     "Https",
@@ -57,6 +61,8 @@ __all__ = [
 
 _HOMES = {
     "FramerHarness": "framer_harness",
+    "FilterHarness": "filter_harness",
+    "FlowRun": "flow_run",
     "Lab": "lab",
     "LabHost": "lab_host",
     "NetworkTwin": "network_twin",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from towpath.sandbox.loop import IN, Loop
+from towpath.hosting.loop import IN, Loop
 
 
 @pytest.fixture

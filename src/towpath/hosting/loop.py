@@ -58,6 +58,10 @@ class Loop:
         self._epoll.register(descriptor, events)
         self._handlers[descriptor] = handler, self._batch
 
+    def rewatch(self, descriptor: int, events: int) -> None:
+        """Other events of a descriptor that is watched, for the same handler."""
+        self._epoll.modify(descriptor, events)
+
     def park(self, descriptor: int, events: int) -> None:
         """Keeps these events of a descriptor, and those to come, for the handler that `adopt` will give it."""
         self._missed[descriptor] = events

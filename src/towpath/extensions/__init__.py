@@ -1,0 +1,1 @@
+"""Extensions that come with Towpath. They use nothing that any author could not use."""

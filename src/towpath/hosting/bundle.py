@@ -1,0 +1,195 @@
+"""Finding an extension and its config from what a user wrote, without importing a line of its code."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+import towpath
+from towpath.errors import ConfigInvalid
+from towpath.hosting.manifest import Manifest, default_manifest, inline_metadata, read_manifest
+from towpath.hosting.toml_text import TomlText, read_text
+
+__all__ = ["GROUP", "Bundle", "Known", "find_bundle", "known_extensions"]
+
+GROUP = "towpath.extensions"
+"""The entry-point group by which an installed package announces an extension: `name = "package.module:Class"`."""
+
+_FORMS = "FILE.py, FOLDER or NAME, then :CONFIG.toml if it takes one"
+_NAME = re.compile(r"[\w.-]+")
+
+
+class Bundle(Struct, frozen=True):
+    """An extension that was found: `file` holds its code, paths are absolute.
+
+    `folder` is what it may read besides: the whole bundle, or "" for a single file, whose folder is anybody's.
+
+    `config` is what `config_file` says, {} where there is none. `class_name` may be unknown until the code is loaded.
+    """
+
+    manifest: Manifest
+    file: str
+    folder: str
+    class_name: str | None = None
+    config_file: str | None = None
+    config: dict[str, Any] = {}
+
+
+class Known(NamedTuple):
+    """An extension that can be used by its name. `origin` is "shipped", or the distribution that brought it."""
+
+    name: str
+    origin: str
+    file: str | None
+    """`None` when the package that announces it has no such module."""
+    class_name: str | None
+    version: str
+
+
+def find_bundle(text: str, where: str = "--filter") -> Bundle:
+    """What `FILE.py|FOLDER|NAME[:CONFIG.toml]` means; `where` is what a user would look at to correct it.
+
+    A word that is neither a path with "/" nor ends in ".py" is a name first: shipped, then installed, then a folder. A
+    colon in the name of a file that exists is part of that name. Raises `ConfigInvalid`.
+    """
+    target, config_file = _split(text)
+    if not target:
+        raise ConfigInvalid(where, f"{text!r} names no extension", _FORMS)
+    if config_file == "":
+        raise ConfigInvalid(where, f"{text!r} names no config after the colon", _FORMS)
+    bundle = _named(target, where) if _is_name(target) else None
+    if bundle is None:
+        if os.path.isdir(target):
+            bundle = _from_folder(target)
+        elif os.path.isfile(target):
+            bundle = _from_file(os.path.abspath(target), None, None)
+        else:
+            raise _nothing(target, where)
+    if config_file is None:
+        return bundle
+    config = TomlText(read_text(config_file), config_file).document
+    return Bundle(bundle.manifest, bundle.file, bundle.folder, bundle.class_name, os.path.abspath(config_file), config)
+
+
+def known_extensions() -> list[Known]:
+    """What can be used by name, shipped before installed, each sorted by name."""
+    return _shipped() + _installed()
+
+
+def _shipped() -> list[Known]:
+    folder = os.path.join(os.path.dirname(os.path.abspath(towpath.__file__)), "extensions")
+    return [
+        Known(name[:-3].replace("_", "-"), "shipped", os.path.join(folder, name), None, towpath.__version__)
+        for name in sorted(os.listdir(folder))
+        if name.endswith(".py") and not name.startswith("_")
+    ]
+
+
+def _installed() -> list[Known]:
+    from importlib.metadata import entry_points
+
+    found = []
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        origin, version = (entry.dist.name, entry.dist.version) if entry.dist else ("installed", "0")
+        found.append(Known(entry.name, origin, _module_file(entry.module), entry.attr or None, version))
+    return found
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """The target and the config file: at the last colon, unless only another leaves a target that exists."""
+    if os.path.exists(text):
+        return text, None
+    places = [at for at, letter in enumerate(text) if letter == ":"]
+    for at in reversed(places):
+        if os.path.exists(text[:at]):
+            return text[:at], text[at + 1 :]
+    return (text[: places[-1]], text[places[-1] + 1 :]) if places else (text, None)
+
+
+def _is_name(target: str) -> bool:
+    return not target.endswith(".py") and _NAME.fullmatch(target) is not None
+
+
+def _named(name: str, where: str) -> Bundle | None:
+    # Those installed are looked for last, and only then: that reads the metadata of every distribution.
+    for found in (_shipped, _installed):
+        for known in found():
+            if known.name == name:
+                if known.file is None:
+                    raise ConfigInvalid(where, f"{name} is announced by {known.origin}, which has no such module")
+                return _from_file(known.file, known.class_name, default_manifest(name, known.version))
+    return None
+
+
+def _nothing(target: str, where: str) -> ConfigInvalid:
+    if not _is_name(target):
+        reason = f"there is no {target}" if not os.path.exists(target) else f"{target} is neither a file nor a folder"
+        return ConfigInvalid(where, reason, _FORMS)
+    import difflib
+
+    names = [known.name for known in known_extensions()]
+    close = difflib.get_close_matches(target, names, 1)
+    hint = f"is it {close[0]}?" if close else f"known: {', '.join(names)}; a file ends in .py, a folder has a '/'"
+    return ConfigInvalid(where, f"there is no extension {target!r}", hint)
+
+
+def _from_file(path: str, class_name: str | None, default: Manifest | None) -> Bundle:
+    if not path.endswith(".py"):
+        raise ConfigInvalid(path, "a file is an extension when it ends in .py", _FORMS)
+    default = default or default_manifest(os.path.basename(path)[:-3])
+    inline = inline_metadata(read_text(path), path)
+    manifest = read_manifest(TomlText(inline.text, path, inline.line)) if inline else None
+    manifest = manifest or default
+    if manifest.class_name and ":" in manifest.class_name:
+        raise ConfigInvalid(
+            path, f"class is {manifest.class_name!r}, and this file is the module", "give the class alone"
+        )
+    return Bundle(manifest, path, "", class_name or manifest.class_name)
+
+
+def _from_folder(folder: str) -> Bundle:
+    project = os.path.join(folder, "pyproject.toml")
+    manifest = read_manifest(TomlText(read_text(project), project)) if os.path.exists(project) else None
+    if manifest is None:
+        what = "has no [tool.towpath.extension]" if os.path.exists(project) else "does not exist"
+        raise ConfigInvalid(project, what, "towpath extension new writes one, or name the .py file itself")
+    module, _, class_name = (manifest.class_name or "").rpartition(":")
+    files = _candidates(folder, module or manifest.id.replace("-", "_"))
+    if not files and not module:
+        files = [
+            os.path.join(folder, name)
+            for name in sorted(os.listdir(folder))
+            if name.endswith(".py") and not name.startswith(("test_", "conftest.", "setup."))
+        ]
+    if len(files) != 1:
+        said = ", ".join(os.path.basename(file) for file in files) or f"no {module or 'Python file'}"
+        raise ConfigInvalid(project, f"which module is it? There is {said}", 'class = "module:Class"')
+    folder = os.path.abspath(folder)
+    return Bundle(manifest, os.path.abspath(files[0]), folder, class_name or None)
+
+
+def _candidates(folder: str, module: str) -> list[str]:
+    """The file of a module in a folder, or in its `src`."""
+    path = module.replace(".", os.sep)
+    tried = [os.path.join(folder, place, path + end) for place in ("", "src") for end in (".py", "/__init__.py")]
+    return [file for file in tried if os.path.isfile(file)][:1]
+
+
+def _module_file(module: str) -> str | None:
+    """Where a module's source is. `importlib.util.find_spec` would import the packages around it."""
+    from importlib.machinery import PathFinder
+
+    places: list[str] | None = None
+    origin = None
+    name = ""
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        spec = PathFinder.find_spec(name, places)
+        if spec is None:
+            return None
+        origin = spec.origin
+        places = list(spec.submodule_search_locations or ())
+    return origin if origin and origin.endswith(".py") else None

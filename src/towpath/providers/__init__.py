@@ -1,0 +1,58 @@
+"""What the author of an extension writes against.
+
+from towpath.providers import Allow, ContentFilterProvider, Drop, Question
+
+
+class NoAds(ContentFilterProvider):
+    def handle_name(self, question: Question) -> Allow | Drop:
+        return Drop("an advertiser's") if question.name.endswith(".ads.test") else Allow()
+"""
+
+from __future__ import annotations
+
+from towpath.providers.content_filter import ContentFilterProvider
+from towpath.providers.flow import (
+    Address,
+    Ancestor,
+    Direction,
+    Flow,
+    FlowReport,
+    NameSource,
+    Owner,
+    Question,
+    Transport,
+)
+from towpath.providers.provider import LogLevel, Prompt, Provider, ProviderContext, Reply
+from towpath.providers.reasons import StopReason
+from towpath.providers.settings import MOST_RULES, FilterAction, FilterSettings, NetworkRule
+from towpath.providers.verdict import MOST_PEEK, Allow, Drop, FlowVerdict, NameVerdict, Pause, Peek
+
+__all__ = [
+    "MOST_PEEK",
+    "MOST_RULES",
+    "Address",
+    "Allow",
+    "Ancestor",
+    "ContentFilterProvider",
+    "Direction",
+    "Drop",
+    "FilterAction",
+    "FilterSettings",
+    "Flow",
+    "FlowReport",
+    "FlowVerdict",
+    "LogLevel",
+    "NameSource",
+    "NameVerdict",
+    "NetworkRule",
+    "Owner",
+    "Pause",
+    "Peek",
+    "Prompt",
+    "Provider",
+    "ProviderContext",
+    "Question",
+    "Reply",
+    "StopReason",
+    "Transport",
+]

@@ -1,0 +1,149 @@
+"""The filters of one run: found and given a zygote before anything else, started before the command, reloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from towpath.errors import TowpathError
+from towpath.hosting import worker
+from towpath.hosting.bundle import Bundle, find_bundle
+from towpath.hosting.filters import Filters
+from towpath.hosting.loop import IN
+from towpath.hosting.nursery import Nursery
+from towpath.hosting.zygote import Zygote
+from towpath.kernel import system
+from towpath.providers.reasons import StopReason
+from towpath.sandbox import imports
+from towpath.sandbox.filtering import Filtering
+from towpath.sandbox.prompting import Prompter
+
+if TYPE_CHECKING:
+    from towpath.hosting.loop import Loop
+    from towpath.sandbox.judge import Judge
+    from towpath.sandbox.options import RunOptions
+    from towpath.sandbox.report import Ledger
+
+__all__ = ["FilterRun"]
+
+_SETTLE = 0.1
+"""Seconds after a change of a file in which an editor may still be writing others."""
+_STOP_PATIENCE = 2.0
+
+
+class FilterRun:
+    """To be made first of all, while the process holds nothing; `begin` needs the loop. Raises `ConfigInvalid`."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._bundles = [find_bundle(text) for text in options.filters]
+        self._zygote = Zygote(worker.live, imports.close)
+        self._filters: Filters | None = None
+        self._prompter: Prompter | None = None
+        self._watch = system.watch.FileWatch(self._paths()) if options.reload else None
+
+    @property
+    def files(self) -> list[str]:
+        """What the command must not be able to change: the next worker loads it again."""
+        found = []
+        for bundle in self._bundles:
+            found.append(bundle.folder or bundle.file)
+            if bundle.config_file:
+                found.append(bundle.config_file)
+        return found
+
+    def begin(self, loop: Loop, ledger: Ledger) -> None:
+        """Starts every filter and waits for them. Raises what kept one from starting."""
+        self._loop = loop
+        self._ledger = ledger
+        outcome: list[TowpathError | None] = []
+
+        def started(error: TowpathError | None) -> None:
+            outcome.append(error)
+            loop.stop()
+
+        self._prompter = Prompter(loop, self._options.ask_with)
+        self._filters = Filters(
+            loop,
+            Nursery(loop, self._zygote),
+            self._bundles,
+            self._options.on_failure,
+            say=ledger.say,
+            prompt=self._prompter.ask,
+            started=started,
+        )
+        loop.run()
+        if outcome[0] is not None:
+            raise outcome[0]
+        if self._watch is not None:
+            self._follow(self._watch)
+
+    def filtering(self, judge: Judge, ledger: Ledger) -> Filtering:
+        """The filters as the run's services ask them."""
+        assert self._filters is not None
+        return Filtering(self._filters, judge, ledger)
+
+    def _paths(self) -> list[str]:
+        return [path for bundle in self._bundles for path in (bundle.file, bundle.config_file) if path]
+
+    def _follow(self, watch: system.watch.FileWatch) -> None:
+        def ready(_events: int) -> None:
+            watch.drain()
+            self._loop.later(_SETTLE, self._look_again)
+
+        self._loop.watch(watch.fileno(), IN, ready)
+        self._look_again()  # a change while the filters started
+
+    def _look_again(self) -> None:
+        changed = self._watch.changed() if self._watch is not None else []
+        self._reload(lambda bundle: bundle.file in changed, lambda bundle: bundle.config_file in changed)
+
+    def reload(self) -> None:
+        """Takes over the code of every filter again, as it is now."""
+        self._reload(lambda _bundle: True, lambda _bundle: False)
+
+    def _reload(self, has_new_code: Callable[[Bundle], bool], has_new_config: Callable[[Bundle], bool]) -> None:
+        if self._filters is None:
+            return
+        for index, session in enumerate(self._filters.sessions):
+            old = self._bundles[index]
+            if not (has_new_code(old) or has_new_config(old)):
+                continue
+            try:
+                new = find_bundle(self._options.filters[index])
+            except TowpathError as error:
+                self._ledger.say("error", f"{session.name}: the change was not taken over: {error}")
+                continue
+            self._bundles[index] = new
+            if has_new_code(old):
+                session.reload(new)
+            else:
+                session.change_rules(new)
+
+    def stop(self) -> None:
+        """Tells every filter that the run is over and gives them a moment."""
+        if self._filters is None:
+            return
+        left = len(self._filters.sessions)
+
+        def done() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                self._loop.stop()
+
+        self._loop.later(_STOP_PATIENCE, self._loop.stop)
+        for session in self._filters.sessions:
+            session.disable(StopReason.NONE, done)
+        if left:
+            self._loop.run()
+
+    def close(self) -> None:
+        """Nothing is left of it afterwards."""
+        if self._prompter is not None:
+            self._prompter.close()
+        if self._filters is not None:
+            self._filters.close()
+        if self._watch is not None:
+            self._watch.close()
+        self._zygote.close()

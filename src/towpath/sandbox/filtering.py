@@ -1,0 +1,234 @@
+"""The filters of a run, in the run's own words: its flows as filters see them, their verdicts as decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, cast
+
+from towpath.errors import PeerViolation
+from towpath.policy.policy import Decision
+from towpath.providers.flow import Address, Ancestor, FlowReport, NameSource, Owner, Question
+from towpath.providers.flow import Flow as FlowSeen
+from towpath.sandbox.look import read
+from towpath.wire import http_request
+from towpath.wire.ip import text_of
+
+if TYPE_CHECKING:
+    from towpath.hosting.filters import Filters
+    from towpath.hosting.screening import Screening
+    from towpath.kernel.system import owners
+    from towpath.providers.flow import Direction
+    from towpath.providers.verdict import Drop
+    from towpath.sandbox.flows import Flow
+    from towpath.sandbox.judge import Judge
+    from towpath.sandbox.report import Ledger
+    from towpath.sandbox.stream import Stream
+
+__all__ = ["Filtering", "StreamHold"]
+
+_NO_NAME = "no DNS answer of this run gave this address"
+_NO_OWNER = "its process hides its descriptors, or had ended already"
+_FROM_OUTSIDE = "it comes from outside of the run"
+
+
+class Filtering:
+    """Asks filters about the flows and names of a run, and tells them how flows ended."""
+
+    def __init__(self, filters: Filters, judge: Judge, ledger: Ledger) -> None:
+        self._filters = filters
+        self._judge = judge
+        self._ledger = ledger
+        ledger.screened_ended = self._ended
+
+    def ask(self, flow: Flow, decided: Callable[[Decision | None, bool], None]) -> None:
+        """Puts a flow to the filters; `decided(refusal, silent)` is called once, perhaps at once."""
+
+        def settled(screening: Screening, drop: Drop | None) -> None:
+            flow.screening = screening
+            if drop is None:
+                decided(None, False)
+            else:
+                decided(self.refusal(flow, drop), drop.silent)
+
+        self._filters.screen(self._seen(flow), settled)
+
+    def question(self, flow: Flow, name: str, kind: str, decided: Callable[[Decision | None, bool], None]) -> None:
+        """Puts a DNS question to the filters; as `ask`."""
+
+        def answered(drop: Drop | None, by: str) -> None:
+            if drop is None:
+                decided(None, False)
+            else:
+                decided(_refusal(by, drop), drop.silent)
+
+        owner, unknown = self._owner(flow)
+        question = Question(
+            number=self._filters.number(),
+            name=name,
+            type=kind,
+            transport=cast('Literal["tcp", "udp"]', flow.transport),
+            server=Address(text_of(flow.address), flow.port),
+            owner=owner,
+            owner_unknown=unknown,
+        )
+        self._filters.name(question, answered)
+
+    def holds(self, flow: Flow) -> tuple[StreamHold, StreamHold] | None:
+        """What a stream keeps bytes in: those of who opened the flow, and the answers; `None` if all may pass."""
+        return StreamHold.both(flow.screening) if flow.screening is not None else None
+
+    def join(self, flow: Flow, stream: Stream, dropped: Callable[[Decision], None]) -> None:
+        """Lets verdicts that come later reach the stream."""
+        if flow.screening is not None:
+            flow.screening.passing = lambda _direction: stream.proceed()
+            flow.screening.cut = lambda drop: dropped(self.refusal(flow, drop))
+
+    def dropped(self, flow: Flow) -> Decision | None:
+        """The refusal of a flow that was dropped after it had been let through."""
+        drop = flow.screening.dropped if flow.screening is not None else None
+        return None if drop is None else self.refusal(flow, drop)
+
+    def refusal(self, flow: Flow, drop: Drop) -> Decision:
+        """What a filter's drop is to the report."""
+        flow.by = flow.screening.by if flow.screening else ""
+        return _refusal(flow.by, drop)
+
+    def _owner(self, flow: Flow) -> tuple[Owner | None, str | None]:
+        if flow.direction == "in":
+            return None, _FROM_OUTSIDE
+        self._ledger.find_owner(flow)
+        found = flow.owner
+        if found is None:
+            return None, _NO_OWNER
+        return _as_seen(found), None
+
+    def _seen(self, flow: Flow) -> FlowSeen:
+        owner, unknown = self._owner(flow)
+        inward = flow.direction == "in"
+        here, there = Address(text_of(flow.source), flow.source_port), Address(text_of(flow.address), flow.port)
+        names = () if inward else self._judge.names.of(flow.address)
+        return FlowSeen(
+            number=self._filters.number(),
+            transport=cast('Literal["tcp", "udp"]', flow.transport),
+            direction="inbound" if inward else "outbound",
+            local=there if inward else here,
+            remote=here if inward else there,
+            started=flow.started,
+            name=flow.name or None,
+            name_from=cast("NameSource", flow.name_from) if flow.name else None,
+            name_unknown=None if flow.name else (_FROM_OUTSIDE if inward else _NO_NAME),
+            names=names,
+            owner=owner,
+            owner_unknown=unknown,
+        )
+
+    def _ended(self, flow: Flow) -> None:
+        screening = flow.screening
+        if screening is None:
+            return
+        refused = flow.decision is not None and flow.decision.verdict == "deny"
+        inward = flow.direction == "in"
+        self._filters.closed(
+            screening,
+            FlowReport(
+                flow=screening.flow,
+                verdict="dropped" if refused else "allowed",
+                reason=(flow.decision.reason if flow.decision else "") if refused else "",
+                by=(flow.by or "policy") if refused else "",
+                sent=flow.sent,
+                received=flow.received,
+                packets_sent=flow.packets[1 if inward else 0] if flow.packets else None,
+                packets_received=flow.packets[0 if inward else 1] if flow.packets else None,
+                ended=flow.ended or flow.started,
+                error=flow.error or None,
+            ),
+        )
+
+
+@lru_cache(maxsize=256)
+def _as_seen(owner: owners.Owner) -> Owner:
+    parents = tuple(Ancestor(pid, program) for pid, program in owner.parents)
+    return Owner(owner.pid, owner.program, owner.executable, owner.command, parents, owner.uid, owner.cgroup)
+
+
+def _refusal(by: str, drop: Drop) -> Decision:
+    return Decision("deny", None, f"the filter {by}: {drop.reason}", "filter", None)
+
+
+class NameFinder:
+    """Reads in the first bytes of a flow who it is for, while they are held anyway."""
+
+    __slots__ = ("_heard", "_screening", "_sought")
+
+    def __init__(self, screening: Screening) -> None:
+        self._screening = screening
+        self._heard = b""
+        self._sought = screening.flow.name_from not in ("sni", "host")
+
+    def hear(self, data: bytes) -> None:
+        if not self._sought:
+            return
+        self._heard += data
+        words = read(self._heard)
+        if words is None:
+            return
+        self._sought = False
+        if words.scheme == "tls" and words.name:
+            self._screening.named(words.name, "sni")
+        elif words.scheme == "http":
+            self._hear_request()
+        self._heard = b""
+
+    def _hear_request(self) -> None:
+        try:
+            for part in http_request.RequestReader().receive(self._heard):
+                if isinstance(part, http_request.Head):
+                    self._screening.named(part.host, "host")
+                    return
+        except PeerViolation:
+            return  # whoever judges requests will say so; here only a name was looked for
+
+
+class StreamHold:
+    """One direction of a TCP flow before the filters; see `towpath.sandbox.stream.Hold`."""
+
+    __slots__ = ("_direction", "_finder", "_screening")
+
+    def __init__(self, screening: Screening, direction: Direction, *, opening: bool) -> None:
+        self._screening = screening
+        self._direction: Direction = direction
+        self._finder = NameFinder(screening) if opening else None
+
+    @classmethod
+    def both(cls, screening: Screening) -> tuple[StreamHold, StreamHold] | None:
+        """For the opener's bytes and for the answers; `None` when no filter wants to see anything."""
+        if screening.transparent:
+            return None
+        inward = screening.flow.direction == "inbound"
+        first: Direction = "inbound" if inward else "outbound"
+        second: Direction = "outbound" if inward else "inbound"
+        return cls(screening, first, opening=not inward), cls(screening, second, opening=False)
+
+    def take(self, data: bytes) -> None:
+        if self._finder is not None:
+            self._finder.hear(data)
+        self._screening.take(self._direction, data)
+
+    def end(self) -> None:
+        self._screening.end(self._direction)
+
+    def passed(self) -> bytes:
+        return b"".join(self._screening.take_passed(self._direction))
+
+    @property
+    def holding(self) -> bool:
+        return self._screening.holding(self._direction)
+
+    @property
+    def full(self) -> bool:
+        return self._screening.full(self._direction)
+
+    @property
+    def over(self) -> bool:
+        return self._screening.transparent

@@ -1,0 +1,148 @@
+"""A filter that means harm: what it tries fails, with a reason in the log. The manager is an ordinary user."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from tests.support.filters import Author, said
+from tests.support.rootless import USER, Rootless
+from tests.support.rootless_lab import RootlessLab
+
+_ATTEMPTS = {
+    "read a file": 'open("/etc/passwd").read()',
+    "read a file of the user's": 'open("{notes}").read()',
+    "list a folder": 'os.listdir("/home")',
+    "write a file": 'open("/tmp/towpath-was-here", "w")',
+    "write into its own folder": 'open("{folder}/left", "w")',
+    "look into another process": 'open("/proc/1/environ", "rb").read()',
+    "change a file's mode": 'os.chmod("{notes}", 0)',
+    "change a file's time": 'os.utime("{notes}", (1, 1))',
+    "make a link": 'os.symlink("/etc/passwd", "{folder}/link")',
+    "connect to a server": '__import__("socket").create_connection(("{address}", 80), 2)',
+    "resolve a name": '__import__("socket").socket(__import__("socket").AF_INET, __import__("socket").SOCK_DGRAM)',
+    "open a Unix socket": '__import__("socket").socket(__import__("socket").AF_UNIX)',
+    "open a netlink socket": '__import__("socket").socket(__import__("socket").AF_NETLINK, 3, 12)',
+    "signal everybody": "os.kill(-1, 9)",
+    "signal its parent": "os.kill(os.getppid() or 2, 9)",
+    "start a program": 'os.execv("/bin/sh", ["sh"])',
+    "fork": "os.fork()",
+    "start a process": '__import__("subprocess").run(["/bin/true"])',
+    "make namespaces": "import ctypes; c = ctypes.CDLL(None, use_errno=True); "
+    "1 / (c.unshare(0x10000000) != 0); raise OSError(ctypes.get_errno(), 'unshare')",
+    "take a descriptor of another's": "os.fstat(5)",
+    "change its limits": '__import__("resource").setrlimit(__import__("resource").RLIMIT_AS, (-1, -1))',
+}
+
+
+@pytest.fixture
+def author(rootless: Rootless) -> Author:
+    folder = rootless.home / "filters"
+    folder.mkdir(exist_ok=True, mode=0o777)
+    folder.chmod(0o777)
+    return Author(folder)
+
+
+@pytest.mark.parametrize("attempt", _ATTEMPTS, ids=lambda name: name.replace(" ", "-"))
+def test_a_filter_cannot(rootless: Rootless, lab: RootlessLab, author: Author, attempt: str) -> None:
+    notes = rootless.home / "notes"
+    notes.write_text("private")
+    notes.chmod(0o666)
+    if os.getuid() == 0:
+        os.chown(notes, USER, USER)
+    folder, address = rootless.home / "filters", lab.addresses["web"][0]
+    code = _ATTEMPTS[attempt].format(notes=notes, folder=folder, address=address)
+    mine = author(f"""
+        def handle_name(self, question):
+            {code}
+            say(done=True)
+            return Allow()
+    """)
+    done = lab(["getent", "hosts", "web.test"], "--filter", mine, "--log-level", "info")
+    assert said(done.err) == [], done.err
+    assert "mine: handle_name raised" in done.err, done.err
+    assert "mine.py:" in done.err
+    assert done.code == 2  # what a failed filter would have decided is refused
+    assert notes.read_text() == "private"
+    assert notes.stat().st_mode & 0o777 == 0o666
+    assert notes.stat().st_mtime > 2
+    assert [file.name for file in folder.iterdir()] == ["mine.py"]
+
+
+def test_a_filter_holds_nothing_but_its_channel(lab: RootlessLab, author: Author) -> None:
+    mine = author("""
+        def start(self):
+            held = []
+            for number in range(256):
+                try:
+                    os.fstat(number)
+                    held.append(number)
+                except OSError:
+                    pass
+            import resource
+            say(held=held, uid=os.getuid(), pid=os.getpid(), environment=dict(os.environ), folder=os.getcwd())
+    """)
+    done = lab(["true"], "--filter", mine)
+    assert done.code == 0, done.err
+    assert said(done.err), done
+    facts = said(done.err)[0]
+    assert facts["pid"] == 1  # of a process namespace of its own
+    assert facts["uid"] == 65534  # nobody: its user namespace maps no one
+    assert facts["environment"] == {}
+    assert facts["folder"] == "/"
+    assert set(facts["held"]) <= {0, 1, 2, 3, 4}  # 4 is the event by which threads wake it
+
+
+def test_a_filter_that_takes_all_memory_fails_alone(lab: RootlessLab, author: Author) -> None:
+    mine = author("""
+        def handle_name(self, question):
+            if question.name == "tracker.test":
+                hoard = []
+                while True:
+                    hoard.append(bytearray(1 << 20))
+            return Allow()
+    """)
+    done = lab(["sh", "-c", "getent hosts tracker.test; getent hosts web.test"], "--filter", mine)
+    assert "mine: handle_name raised MemoryError" in done.err
+    assert done.out.endswith("web.test\n")
+
+
+def test_a_filter_that_makes_threads_without_end_fails_alone(lab: RootlessLab, author: Author) -> None:
+    mine = author("""
+        def handle_name(self, question):
+            while question.name == "tracker.test":
+                threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+            return Allow()
+    """)
+    done = lab(["sh", "-c", "getent hosts tracker.test; getent hosts web.test"], "--filter", mine)
+    assert "mine: " in done.err
+    assert done.out.endswith("web.test\n")
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["b'junk'", "b'\\x90'", "b'\\xdd\\xff\\xff\\xff\\xff'", "os.urandom(5000)", "b'\\x91\\x92\\xa7Verdict\\x01'"],
+    ids=["text", "empty", "lying-length", "noise", "half-a-verdict"],
+)
+def test_a_filter_that_breaks_the_protocol_is_replaced(lab: RootlessLab, author: Author, junk: str) -> None:
+    mine = author(f"""
+        def handle_name(self, question):
+            if question.name == "tracker.test":
+                os.write(3, {junk})
+            return Allow()
+    """)
+    done = lab(["sh", "-c", "getent hosts tracker.test; getent hosts web.test"], "--filter", mine)
+    assert done.out.endswith("web.test\n"), done.err
+    if junk != "b'\\x90'":
+        assert "mine: it broke the protocol" in done.err
+
+
+def test_a_filter_that_floods_is_stopped(lab: RootlessLab, author: Author) -> None:
+    mine = author("""
+        def handle_name(self, question):
+            while question.name == "tracker.test":
+                self.context.update(12345, Drop("flood"))
+            return Allow()
+    """)
+    done = lab(["sh", "-c", "getent hosts tracker.test; getent hosts web.test"], "--filter", mine)
+    assert done.out.endswith("web.test\n"), done.err
