@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from benchmarks.form import Measured
-from benchmarks.loopback import ROUNDS, echo_server, party
+from benchmarks.loopback import ROUNDS, Server, echo_server, party
 from benchmarks.rounds import take_turns
 from towpath.connection import Connection, Parameters
 
@@ -16,7 +16,7 @@ _PIECE = bytes(1 << 16)
 
 def run(seconds: float) -> Measured:
     """The server reads and forgets."""
-    with echo_server(sink=True) as port:
+    with echo_server(Server.SINK) as port:
 
         async def towpath(until: float) -> float:
             count = 0

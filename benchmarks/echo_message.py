@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from benchmarks.form import Measured
-from benchmarks.loopback import ROUNDS, echo_server, party
+from benchmarks.loopback import ROUNDS, Server, echo_server, party
 from benchmarks.rounds import take_turns
 from towpath.connection import Connection, Parameters
 from towpath.protocols import LengthPrefix
@@ -17,13 +17,13 @@ _FLIGHT = 32
 
 
 def run(seconds: float) -> Measured:
-    """The server sends back bytes and knows no messages. asyncio reads with ``readexactly``."""
-    with echo_server() as port:
+    """Each party answers itself, message by message, in another process. asyncio reads with ``readexactly``."""
+    with echo_server(Server.TOWPATH_FRAMED) as ours, echo_server(Server.STREAMS_FRAMED) as theirs:
         parties = {
-            "towpath": party(_FIGURE, seconds, lambda until: _towpath(port, until)),
-            "asyncio": party(_FIGURE, seconds, lambda until: _streams(port, until)),
-            "towpath_in_flight": party(_FIGURE, seconds, lambda until: _towpath(port, until, _FLIGHT)),
-            "asyncio_in_flight": party(_FIGURE, seconds, lambda until: _streams(port, until, _FLIGHT)),
+            "towpath": party(_FIGURE, seconds, lambda until: _towpath(ours, until)),
+            "asyncio": party(_FIGURE, seconds, lambda until: _streams(theirs, until)),
+            "towpath_in_flight": party(_FIGURE, seconds, lambda until: _towpath(ours, until, _FLIGHT)),
+            "asyncio_in_flight": party(_FIGURE, seconds, lambda until: _streams(theirs, until, _FLIGHT)),
         }
         work = f"messages of 64 bytes with a length of 4, there and back; in flight: {_FLIGHT} at a time"
         measured = take_turns(work, parties, ROUNDS)
@@ -51,9 +51,9 @@ async def _towpath(port: int, until: float, flight: int = 1) -> float:
 async def _streams(port: int, until: float, flight: int = 1) -> float:
     count = 0
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    framed = len(_WORDS).to_bytes(4, "big") + _WORDS
     while time.perf_counter() < until:
-        writer.write(framed * flight)
+        for _ in range(flight):
+            writer.write(len(_WORDS).to_bytes(4, "big") + _WORDS)
         await writer.drain()
         for _ in range(flight):
             await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))

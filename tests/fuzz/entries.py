@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 
+from tests.fuzz import layers
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
@@ -318,7 +319,7 @@ ENTRIES: dict[str, Entry] = {
         tls_handshake,
         tls_stream,
     )
-}
+} | layers.ENTRIES
 
 _QUERY = dns.query("www.good.test", "A", 7)
 _ANSWER = dns.answer(
@@ -390,4 +391,4 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     ),
     "tls_handshake": (_HANDSHAKE,),
     "tls_stream": (_RECORD, b"\x15\x03\x01\0\x02\x02\x28"),
-}
+} | layers.SEEDS

@@ -113,8 +113,8 @@ class Channel(ABC):
         self._corks += 1
 
     def uncork(self) -> None:
-        self._corks -= 1
-        if not self._corks and not self._closed:
+        self._corks = max(0, self._corks - 1)  # a closing channel has let go of all of them
+        if not self._corks and not self._closed and self._has_pending:
             self._flush()
 
     def stop(self) -> None:
@@ -176,8 +176,9 @@ class Channel(ABC):
         else:
             self.loop.call_soon(self.close)
 
+    @abstractmethod
     def transmit_end(self) -> None:
-        """Nothing to be done where there is no end to be sent."""
+        """Tells the peer that no more is sent, where the transport can."""
 
     def received_end(self) -> None:
         self.inbox.end()
@@ -225,7 +226,10 @@ class Channel(ABC):
             self.last_heard = self.loop.time()
         if self._waiter is not None and (self.is_ready or self.error is not None):
             self._waiter.fire()
+        # The task that is resumed here may answer many messages that came together: its answers go together as well.
+        self._corks += 1
         self.inbox.wake()
+        self.uncork()
 
     def _writable(self) -> None:
         self._flush()

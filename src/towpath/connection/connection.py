@@ -173,7 +173,8 @@ class Connection:
         """Returns when the stack took the message, or its part: that says nothing about the peer.
 
         Waits until it is ready, and while too much waits to be sent; of those that wait, the highest priority goes
-        first. Raises what ended the connection, `TimedOut` when the message expired, `Misuse` when it cannot be sent.
+        first. A final message without content only ends this side. Raises what ended the connection, `TimedOut` when
+        the message expired, `Misuse` when it cannot be sent.
         """
         turns, channel = self._turns, self._channel
         if (
@@ -200,12 +201,11 @@ class Connection:
         channel = self._channel
         if channel is None:
             raise self._why_not()
-        if isinstance(content, Message):
-            complete = content.complete
-        else:
-            content = Message(content, complete)
+        message = content if isinstance(content, Message) else Message(content, complete)
+        complete = message.complete
         try:
-            channel.send(content)
+            if message.content or message.metadata or not context.final:
+                channel.send(message)
         except BaseException:
             turns.note_failed(context)
             raise

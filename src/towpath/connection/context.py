@@ -14,8 +14,8 @@ class MessageContext:
     """One logical message; several sends with the same context continue it until one of them is complete.
 
     `final`: once it is complete, this side sends no more (TCP FIN, TLS close_notify). `priority` is from 0 to 1, the
-    higher goes first among messages that wait. `expires_after` are seconds from the send, after which content that still
-    waits is dropped (`TimedOut`). `antecedent` must have been sent before. ::
+    higher goes first among messages that wait. `expires_after` are seconds from the send, after which content that
+    still waits is dropped (`TimedOut`). `antecedent` must have been sent before. ::
 
         urgent = MessageContext(priority=1.0, expires_after=0.5)
         await connection.send(b"now", context=urgent)

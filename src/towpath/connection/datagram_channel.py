@@ -54,6 +54,9 @@ class DatagramChannel(Channel):
             self._pending.append(message.content)
             self.loop.add_writer(self._descriptor, self._writable)
 
+    def transmit_end(self) -> None:
+        """Datagrams have no end."""
+
     def _send(self, content: bytes) -> bool:
         """False when the socket has no room now."""
         try:

@@ -64,7 +64,10 @@ class Inbox:
     def wake(self) -> None:
         """Resumes a waiting task at once. Only from a callback of the event loop."""
         waiting = self._waiting
-        while waiting:
+        # A task that got too little waits again, behind the others: it has to be left alone until more has come.
+        for _ in range(len(waiting)):
+            if not waiting:
+                return
             waiting.popleft().fire()
             if not (self._pieces or self._messages) and self._over is None:
                 return

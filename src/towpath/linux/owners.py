@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections import OrderedDict
+from itertools import islice
 from typing import NamedTuple
 
 from towpath.linux.processes import Owner, Processes
@@ -24,10 +25,11 @@ _MOST_USED = 4096
 
 
 class Found(NamedTuple):
-    """An owner, and the number of the descriptor by which it holds the socket."""
+    """An owner, and the number of the descriptor by which it holds the socket; `use` tells the uses of it apart."""
 
     owner: Owner
     descriptor: int
+    use: int
 
 
 class _Descriptors:
@@ -36,24 +38,27 @@ class _Descriptors:
     __slots__ = ("freed", "highest", "used")
 
     def __init__(self) -> None:
-        self.used: OrderedDict[int, None] = OrderedDict()
+        self.used: OrderedDict[int, int] = OrderedDict()
         self.freed: set[int] = set()
         self.highest = 2
 
     def guesses(self) -> list[int]:
         """The likeliest first: freed ones from below, the next new one, those that were opened longest ago."""
-        found = sorted(self.freed)[:4]
+        found = sorted(self.freed)[:_GUESSES]
         found.append(self.highest + 1)
-        for number in self.used:
-            if len(found) >= _GUESSES:
-                break
-            found.append(number)
+        found.extend(islice(self.used, _GUESSES - len(found)) if len(found) < _GUESSES else ())
         return found
 
-    def remember(self, number: int) -> None:
+    def give_back(self, number: int, use: int) -> None:
+        """Unless it is in use again: the end of a socket may be heard of after the next has taken its place."""
+        if self.used.get(number) == use:
+            del self.used[number]
+            self.freed.add(number)
+
+    def remember(self, number: int, use: int) -> None:
         self.freed.discard(number)
         self.used.pop(number, None)
-        self.used[number] = None
+        self.used[number] = use
         self.highest = max(self.highest, number)
         if len(self.used) > _MOST_USED:
             self.used.popitem(last=False)
@@ -67,6 +72,7 @@ class OwnerFinder:
         self._socket.settimeout(0.05)
         self._processes: Processes | None = None
         self._candidates: OrderedDict[int, _Descriptors] = OrderedDict()
+        self._uses = 0
 
     def use_processes(self, descriptor: int) -> None:
         """Takes over `descriptor`, the run's /proc."""
@@ -87,15 +93,15 @@ class OwnerFinder:
             else:
                 inode = self._inode(protocol, source, source_port, address, port)
             holder = self._holder(processes, inode) if inode else None
-            return None if holder is None else Found(processes.describe(holder[0]), holder[1])
+            return None if holder is None else Found(processes.describe(holder[0]), holder[1], self._uses)
         except OSError:
             return None
 
     def freed(self, found: Found) -> None:
-        """The socket has ended: its descriptor will be used again."""
+        """The socket has ended, or is about to: its descriptor will be used again."""
         descriptors = self._candidates.get(found.owner.pid)
         if descriptors is not None:
-            descriptors.freed.add(found.descriptor)
+            descriptors.give_back(found.descriptor, found.use)
 
     def _inode(self, protocol: int, source: bytes, source_port: int, address: bytes, port: int) -> int:
         family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
@@ -138,7 +144,8 @@ class OwnerFinder:
 
     def _remember(self, pid: int, number: int) -> tuple[int, int]:
         descriptors = self._candidates.pop(pid, None) or _Descriptors()
-        descriptors.remember(number)
+        self._uses += 1
+        descriptors.remember(number, self._uses)
         self._candidates[pid] = descriptors
         if len(self._candidates) > _CANDIDATES:
             self._candidates.popitem(last=False)

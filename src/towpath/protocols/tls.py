@@ -284,6 +284,7 @@ class Tls(Layer[TlsDetails]):
             while True:
                 content = tls.read(_READ)
                 if not content:
+                    self._input_over = True
                     break
                 self.deliver(Message(content, False))
         except ssl.SSLWantReadError:

@@ -99,6 +99,11 @@ class Ledger:
             if flow.held is not None:
                 flow.owner = flow.held.owner
 
+    def freed(self, held: owners.Found) -> None:
+        """The owner closes the socket of a flow about now."""
+        if self._owners is not None:
+            self._owners.freed(held)
+
     def opened(self, flow: Flow, decision: Decision, names: tuple[str, ...]) -> None:
         """A flow has asked for its first packet. Its names are what DNS answers of this run said of its address."""
         self._numbers += 1
@@ -168,8 +173,8 @@ class Ledger:
     def closed(self, flow: Flow) -> None:
         """A flow has ended, or could not begin: `flow.error` says which."""
         flow.ended = time.time()
-        if flow.held is not None and self._owners is not None:
-            self._owners.freed(flow.held)
+        if flow.held is not None:
+            self.freed(flow.held)
         if flow.screening is not None:
             self.screened_ended(flow)
         if flow.decision is not None and flow.decision.verdict == "deny":

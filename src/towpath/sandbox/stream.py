@@ -121,7 +121,19 @@ class Stream:
     on the other once what came before it has been delivered.
     """
 
-    __slots__ = ("_counted", "_done", "_loop", "_patience", "_pool", "_queued", "_sides", "client", "packets", "server")
+    __slots__ = (
+        "_counted",
+        "_done",
+        "_loop",
+        "_patience",
+        "_pool",
+        "_queued",
+        "_sides",
+        "answered",
+        "client",
+        "packets",
+        "server",
+    )
 
     def __init__(
         self,
@@ -147,6 +159,8 @@ class Stream:
         self.packets: tuple[int, int] | None = None
         """Sent and received on the server's side, if they are `counted`."""
         self._counted = counted
+        self.answered: Callable[[], None] | None = None
+        """Called when the server has said all: most clients close then."""
         if holds is not None:
             out.hold, back.hold = holds
         self._sides = (out, back)
@@ -254,6 +268,8 @@ class Stream:
 
     def _end(self, side: _Direction) -> None:
         side.closed = True
+        if side is self._sides[1] and self.answered is not None:
+            self.answered()
         self._release(side)
         out, back = self._sides
         if out.closed and back.closed:

@@ -9,6 +9,7 @@ import errno
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from towpath.errors import PeerViolation
@@ -235,6 +236,8 @@ class TcpIntake:
         holds = filtering.holds(flow) if filtering is not None else None
         stream = Stream(self._loop, self._pool, client, server, done, gate, holds, counted=filtering is not None)
         self._streams.add(stream)
+        if flow.held is not None:
+            stream.answered = partial(self._ledger.freed, flow.held)
         if filtering is not None:
             filtering.join(flow, stream, lambda refusal: self._cut(flow, stream, refusal))
         if look is None:

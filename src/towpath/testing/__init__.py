@@ -40,9 +40,9 @@ __all__ = [
     "Banner",
     "Command",
     "Dns",
-    "FramerHarness",
     "FilterHarness",
     "FlowRun",
+    "FramerHarness",
     "Host",
     "Http",
     "Https",
@@ -60,9 +60,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FramerHarness": "framer_harness",
     "FilterHarness": "filter_harness",
     "FlowRun": "flow_run",
+    "FramerHarness": "framer_harness",
     "Lab": "lab",
     "LabHost": "lab_host",
     "NetworkTwin": "network_twin",

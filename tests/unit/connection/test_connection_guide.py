@@ -1,0 +1,37 @@
+"""The guide to connections says what is true: its programs run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "connections.md"
+PROGRAMS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_guide_has_programs() -> None:
+    assert len(PROGRAMS) == 2
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_of_the_guide_runs(program: str) -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], timeout=30, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_is_imported_lightly() -> None:
+    """What a program does not use must not slow its start: no sandbox, no event loop, no cryptography."""
+    code = "import sys, towpath; towpath.TowpathError; print(*[m for m in sys.modules if m.startswith('towpath.')])"
+    done = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["towpath.errors"]
+
+
+def test_connections_pull_in_no_sandbox() -> None:
+    code = "import sys, towpath; towpath.Connection; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True, check=True)
+    unwanted = {"towpath.sandbox", "towpath.policy", "towpath.cli", "cryptography", "towpath.linux.scope"}
+    assert not unwanted & set(done.stdout.split())
