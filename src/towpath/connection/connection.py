@@ -49,7 +49,7 @@ class Connection:
     def __init__(self, endpoint: Endpoint | str, parameters: Parameters, *, network: Network | None = None) -> None:
         """Connects to nothing yet. `network` replaces the system's view of paths, for tests."""
         self.endpoint = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
-        self.parameters = parameters
+        self.parameters = parameters = parameters.toward(self.endpoint)
         self._network = network
         self._life = Lifecycle()
         self._establishment = Establishment(self.endpoint, parameters, network)
