@@ -192,6 +192,10 @@ class WebSocketOpening(Layer[WebSocketDetails]):
         return self._details
 
     @property
+    def _peer(self) -> str:
+        return self.link.host or "client"
+
+    @property
     def _url(self) -> str:
         return self.url or self.link.url or ""
 
@@ -260,12 +264,18 @@ class WebSocketOpening(Layer[WebSocketDetails]):
         from websockets.http11 import Request
 
         words = head.words
+        if (
+            head.first("host") is None
+            or head.first("transfer-encoding")
+            or (head.first("content-length") or "0") != "0"
+        ):
+            fault = "a request without Host, or with a body"
+            self._answer(self._server().reject(HTTPStatus.BAD_REQUEST, f"{fault}\n"))
+            raise WebSocketRefused(self._peer, HTTPStatus.BAD_REQUEST, fault)
         decision = _Decision(self.accept, head)
         server = self._server(decision if self.accept is not None else None)
         request = Request(words["target"], Fields(head.headers), words["method"], f"HTTP/{words['version']}")
         answer = server.accept(request)
-        if head.first("host") is None:
-            answer = server.reject(HTTPStatus.BAD_REQUEST, "a request without Host\n")
         verdict = decision.verdict
         if isinstance(verdict, Refuse):
             answer = server.reject(verdict.status, verdict.words)
@@ -277,7 +287,7 @@ class WebSocketOpening(Layer[WebSocketDetails]):
         if answer.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             why = str(server.handshake_exc or answer.reason_phrase)
             said = f"this client was refused with {answer.status_code}: {why}"
-            raise WebSocketRefused(self.link.host or "client", answer.status_code, said)
+            raise WebSocketRefused(self._peer, answer.status_code, said)
         return WebSocketDetails(
             words["target"],
             answer.status_code,
@@ -296,7 +306,7 @@ class WebSocketOpening(Layer[WebSocketDetails]):
             origins=None if self.origins is None else [None if one is None else Origin(one) for one in self.origins],
             extensions=[ServerPerMessageDeflateFactory()] if self.compression else None,
             subprotocols=[Subprotocol(one) for one in self.subprotocols] or None,
-            select_subprotocol=decision.select if decision is not None else None,
+            select_subprotocol=None if decision is None else lambda _server, offered: decision.select(offered),
         )
 
     def _answer(self, answer: Response) -> None:
@@ -312,7 +322,7 @@ class _Decision:
         self._accept = accept
         self._head = head
 
-    def select(self, server: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    def select(self, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         head = self._head
         request = WebSocketRequest(head.words["target"], head.headers, tuple(offered), head.first("origin"))
         try:
