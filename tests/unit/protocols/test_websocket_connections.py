@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from websockets.utils import accept_key
 
 from towpath.connection import FINAL, Connection, Listener, Liveness, Parameters, State
 from towpath.errors import ConnectionFailed, EndOfStream, PeerViolation
 from towpath.protocols import (
     AuthenticatedWebSocket,
     Json,
+    Message,
+    Opcode,
     Refuse,
     Tls,
     WebSocket,
@@ -186,9 +189,8 @@ def test_a_close_with_a_code_of_its_own_is_an_error_there() -> None:
 def test_after_its_last_message_a_client_still_gets_the_answers() -> None:
     async def body() -> None:
         async def late(connection: Connection) -> None:
-            with pytest.raises(EndOfStream):
-                while True:
-                    await connection.receive_message()
+            async for _message in connection:
+                pass
 
         async with serving(PLAIN, late) as listener, Connection(url(listener), PLAIN) as connection:
             await connection.send(WebSocket.text("last"), context=FINAL)
@@ -204,8 +206,6 @@ def test_after_its_last_message_a_client_still_gets_the_answers() -> None:
 def test_a_peer_that_never_closes_is_left_after_the_patience() -> None:
     async def body() -> None:
         async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            from websockets.utils import accept_key
-
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             key = head.partition("Sec-WebSocket-Key: ")[2].partition("\r\n")[0]
             answer = "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -250,17 +250,19 @@ def test_a_sender_waits_for_a_receiver_that_does_not_receive() -> None:
             count = 0
             async for message in connection:
                 count += len(message.content)
-                if WebSocket.opcode(message) == 1:
+                if WebSocket.opcode(message) is Opcode.TEXT:
                     await connection.send(WebSocket.text(str(count)))
 
         async with serving(PLAIN, slow) as listener, Connection(url(listener), PLAIN) as connection:
             pieces, piece = 0, bytes(1 << 16)
-            with pytest.raises(TimeoutError):
-                while pieces < 1000:
-                    async with asyncio.timeout(0.2):
-                        await connection.send(piece)
-                    pieces += 1
+            sending = asyncio.ensure_future(connection.send(piece))
+            while (await asyncio.wait([sending], timeout=0.2))[0]:
+                pieces += 1
+                assert pieces < 1000
+                sending = asyncio.ensure_future(connection.send(piece))
+            pieces += 1
             begin.set()
+            await sending
             await connection.send(WebSocket.text("!"))
             assert int((await connection.receive_message()).content) == pieces * len(piece) + 1
 
@@ -286,14 +288,25 @@ def test_c1_ready_comes_after_the_proof_over_a_real_connection() -> None:
     run(body)
 
 
+class Watched(AuthenticatedWebSocket):
+    """Tells of each ping and pong."""
+
+    def __init__(self, heard: asyncio.Queue[Opcode], interval: float) -> None:
+        super().__init__(SECRET, interval=interval, patience=5)
+        self.heard = heard
+
+    def input_control(self, message: Message) -> None:
+        super().input_control(message)
+        self.heard.put_nowait(WebSocket.opcode(message))
+
+
 def test_c1_an_idle_connection_lives_on_pings_that_nobody_sees() -> None:
     async def body() -> None:
-        framer = AuthenticatedWebSocket(SECRET, interval=0.02, patience=5)
-        parameters = Parameters.websocket(secure=False, framers=[framer])
-        async with serving(parameters) as listener, Connection(url(listener), parameters) as connection:
-            before = connection.measure()
-            while before.collect().bytes_received < 20:  # ten pongs, or pings of the other side
-                await asyncio.sleep(0.01)
+        heard: asyncio.Queue[Opcode] = asyncio.Queue()
+        ours = Parameters.websocket(framers=[Watched(heard, 0.01)])
+        theirs = Parameters.websocket(secure=False, framers=[AuthenticatedWebSocket(SECRET)])
+        async with serving(theirs) as listener, Connection(url(listener), ours) as connection:
+            assert [await heard.get() for _ in range(3)] == [Opcode.PONG] * 3
             await connection.send(WebSocket.text("still here"))
             assert (await connection.receive_message()).content == b"still here"
 
@@ -302,11 +315,17 @@ def test_c1_an_idle_connection_lives_on_pings_that_nobody_sees() -> None:
 
 def test_liveness_can_ping_through_websocket() -> None:
     async def body() -> None:
-        parameters = PLAIN.but(liveness=Liveness(2, ping=True))
-        async with serving(PLAIN) as listener, Connection(url(listener), parameters) as connection:
-            measurement = connection.measure()
-            while measurement.collect().bytes_received == 0:
-                await asyncio.sleep(0.05)
+        pinged = asyncio.Event()
+
+        async def listen(connection: Connection) -> None:
+            async for message in connection:
+                assert WebSocket.opcode(message) in (Opcode.PING, Opcode.CLOSE)
+                pinged.set()
+
+        theirs = Parameters.websocket(secure=False, frames=WebSocket(control=True))
+        ours = PLAIN.but(liveness=Liveness(2, ping=True))
+        async with serving(theirs, listen) as listener, Connection(url(listener), ours) as connection:
+            await pinged.wait()
             assert connection.state is State.READY
 
     run(body)
