@@ -298,12 +298,13 @@ class WebSocket(Layer[WebSocketMetadata]):
         metadata = WebSocketMetadata(Opcode.CLOSE, code, reason)
         if self._shows_control:
             self.deliver(Message(b"", True, {WebSocket: metadata}))
+        is_answer = self._close_sent
         self._say_close(code)
         self._closed = metadata
         self._parts.clear()
         if self._stop_by is not None:
             self.mark_stopped()
-        elif code in (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS):
+        elif is_answer or code in (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS):
             self.end_input()
             if self.link.is_server:
                 self.end_output()  # RFC 6455 section 7.1.1: the server closes first

@@ -298,6 +298,15 @@ def test_the_server_ends_the_stream_after_a_normal_close() -> None:
     assert client.ended
 
 
+def test_the_answer_to_an_own_close_is_no_error_whatever_its_code() -> None:
+    end = websocket(is_server=True)
+    end.send(WebSocket.close(4002, "thank you"))
+    end.feed(client_frame(CLOSE, (4002).to_bytes(2, "big")))
+    assert end.error is None
+    assert end.ended
+    assert end.output_ended
+
+
 def test_a_graceful_end_waits_for_the_peers_close() -> None:
     end = websocket()
     end.stack.stop()
