@@ -153,6 +153,8 @@ class WebSocket(Layer[WebSocketMetadata]):
         try:
             self._reader.feed(message.content)
         except PeerViolation as violation:
+            if self._closed is not None:
+                return
             self._say_close(code_for(violation), violation.fault)
             raise
         except Exception:

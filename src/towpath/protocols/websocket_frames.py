@@ -45,6 +45,8 @@ class Opcode(IntEnum):
 
 
 _KNOWN = frozenset((0, *Opcode))
+_PLAIN = frozenset((0x00, 0x01, 0x02, 0x80, *(FIN | one for one in Opcode)))
+"""First bytes of frames in which nothing is reserved, nor a control frame fragmented."""
 
 
 class FrameReader:
@@ -87,13 +89,17 @@ class FrameReader:
         """Reads the whole frames at the beginning of `data`; gives how many bytes they were."""
         at, end = 0, len(data)
         masked = self._masked
+        bit = _MASKED if masked else 0
         while end - at >= 2:
             first, second = data[at], data[at + 1]
             length, begin = second & 0x7F, at + 2
+            if first not in _PLAIN or second & _MASKED != bit:
+                self._check(first, second)
             if length > _MAX_CONTROL:
                 size = 2 if length == 126 else 8
                 begin += size
-            self._check(first, second)
+                if first & _CONTROL:
+                    raise PeerViolation("websocket-control", "a control frame of more than 125 bytes")
             if begin > end:
                 self._wanted = begin - at
                 return at
@@ -128,8 +134,8 @@ class FrameReader:
         if bool(second & _MASKED) is not self._masked:
             words = "a frame of a client is not masked" if self._masked else "a frame of a server is masked"
             raise PeerViolation("websocket-mask", words)
-        if opcode & _CONTROL and (second & 0x7F > _MAX_CONTROL or not first & FIN):
-            raise PeerViolation("websocket-control", "a control frame is fragmented, or longer than 125 bytes")
+        if opcode & _CONTROL and not first & FIN:
+            raise PeerViolation("websocket-control", "a control frame is fragmented")
 
 
 def _long_length(data: bytes | bytearray, at: int, size: int) -> int:

@@ -47,6 +47,7 @@ ACCEPTED: dict[str, tuple[list[tuple[int, bytes]], list[tuple[Opcode, bytes]], l
     "a ping of 125 bytes": ([(PING, b"\xfe" * 125)], [], [(PONG, b"\xfe" * 125)]),
     "a pong nobody asked for": ([(PONG, b"x")], [], []),
     "close": ([(CLOSE, NORMAL + b"bye"), (TEXT, b"late")], [], [(CLOSE, NORMAL)]),
+    "close and nonsense": ([(CLOSE, NORMAL), (0xFF, b"\xff")], [], [(CLOSE, NORMAL)]),
     "close without a code": ([(CLOSE, b"")], [], [(CLOSE, b"")]),
     "bytes that are no text": ([(BINARY, b"\xff\xfe")], [(Opcode.BINARY, b"\xff\xfe")], []),
     "noncharacters": ([(TEXT, "\uffff\U0010ffff".encode())], [(Opcode.TEXT, "\uffff\U0010ffff".encode())], []),
