@@ -127,7 +127,7 @@ class WebSocket(Layer[WebSocketMetadata]):
         self._deflater: Deflater | None = None
         self._receiving: Opcode | None = None
         self._compressed = False
-        self._parts: list[bytes] = []
+        self._whole = bytearray()
         self._held: list[Message] = []
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._sending: Opcode | None = None
@@ -265,12 +265,11 @@ class WebSocket(Layer[WebSocketMetadata]):
         if self.partial:
             self.deliver(Message(payload, last, _METADATA[kind]))
         else:
-            if payload:
-                self._parts.append(payload)
+            self._whole += payload
             if not last:
                 return
-            whole = b"".join(self._parts)
-            self._parts.clear()
+            whole = bytes(self._whole)
+            self._whole.clear()
             self.deliver(Message(whole, True, _METADATA[kind]))
         if last and self._held:
             held, self._held = self._held, []
@@ -303,7 +302,7 @@ class WebSocket(Layer[WebSocketMetadata]):
         is_answer = self._close_sent
         self._say_close(code)
         self._closed = metadata
-        self._parts.clear()
+        self._whole.clear()
         if self._stop_by is not None:
             self.mark_stopped()
         elif is_answer or code in (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS):
