@@ -12,7 +12,18 @@ from types import ModuleType
 import towpath
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "reference"
-PUBLIC = ("towpath.errors", "towpath.path", "towpath.policy", "towpath.testing", "towpath.trust", "towpath.wire")
+PUBLIC = (
+    "towpath.connection",
+    "towpath.errors",
+    "towpath.names",
+    "towpath.path",
+    "towpath.policy",
+    "towpath.protocols",
+    "towpath.providers",
+    "towpath.testing",
+    "towpath.trust",
+    "towpath.wire",
+)
 
 
 def modules() -> list[ModuleType]:

@@ -10,20 +10,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from towpath.testing import Lab, LabPlan, TcpEcho
+from towpath.testing import Dns, Lab, LabPlan, TcpEcho
 
 SECONDS = 3.0
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    plan = LabPlan().host("client").host("server", serves=[TcpEcho(port=7)])
+    plan = LabPlan().host("client").host("server", serves=[TcpEcho(port=7, names=("echo.test",))])
+    plan = plan.host("dns", serves=[Dns()])
     with Lab(plan) as made:
         yield made
 
 
-def program(lab: Lab, name: str, *words: str) -> subprocess.Popen[str]:
-    where = f"{lab['server'].address4}:7"
+def program(lab: Lab, name: str, *words: str, endpoint: str = "") -> subprocess.Popen[str]:
+    where = endpoint or f"{lab['server'].address4}:7"
     command = [sys.executable, "-m", "tests.support.connection_programs", name, where, *words]
     return lab["client"].popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -72,6 +73,28 @@ def test_a_connection_waits_for_a_path_and_goes_on_by_itself(lab: Lab) -> None:
         line(process, "state", "preparing")
         line(process, "state", "waiting", "ConnectionFailed")
     line(process, "state", "preparing")
+    line(process, "state", "ready")
+    end(process)
+
+
+def test_a_name_is_resolved_and_each_answer_stands_in_the_report(lab: Lab) -> None:
+    process = program(lab, "once", endpoint="echo.test:7")
+    line(process, "state", "ready")
+    line(process, "resolved", "dns")
+    end(process)
+
+
+def test_a_name_that_does_not_exist_fails_and_is_not_waited_for(lab: Lab) -> None:
+    process = program(lab, "once", endpoint="nowhere.test:7")
+    line(process, "state", "failed", "ConnectionFailed")
+    line(process, "failed", "NameUnknown")
+    end(process)
+
+
+def test_without_a_network_a_name_is_waited_for(lab: Lab) -> None:
+    with lab["client"].fault("link-down"):
+        process = program(lab, "once", endpoint="echo.test:7")
+        line(process, "state", "waiting", "ConnectionFailed")
     line(process, "state", "ready")
     end(process)
 

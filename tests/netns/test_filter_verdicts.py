@@ -297,6 +297,28 @@ def test_static_rules_decide_without_asking(run: Runner, author: Author, world: 
     )
     assert said(done.err) == [{"asked": 443}]
     assert "tracker.test port 80" in done.err
+    assert [flow["port"] for flow in done.flows] == [80, 443]  # the dropped one never left the kernel
+
+
+def test_a_thousand_static_rules_are_the_kernels(run: Runner, author: Author, world: Lab) -> None:
+    mine = author(f"""
+        def start(self):
+            rules = [NetworkRule("drop", f"203.0.113.{{number % 250}}", 1 + number) for number in range(998)]
+            return FilterSettings((
+                NetworkRule("allow", remote="{world["web"].address6}"),
+                *rules,
+                NetworkRule("drop", remote="2001:db8::/32", transport="tcp"),
+            ))
+
+        def handle_new_flow(self, flow):
+            say(asked=flow.remote.ip)
+            return Allow()
+    """)
+    urls = f"http://[{world['web'].address6}] http://[{world['tracker'].address6}] http://{world['tracker'].address4}"
+    done = run("--filter", mine, command=f"for url in {urls}; do curl -sS -m 3 $url | head -c 15; done")
+    assert done.out.count("<!doctype html>") == 2
+    assert said(done.err) == [{"asked": world["tracker"].address4}]
+    assert len(done.flows) == 2
 
 
 def test_a_filter_knows_who_opened_a_flow_and_where_its_name_came_from(run: Runner, author: Author) -> None:

@@ -66,8 +66,15 @@ async def once(endpoint: str, interface: str = "") -> None:
     connection = Connection(endpoint, Parameters.tcp().but(path=requirements))
     connection.observe(tell)
     loop = asyncio.get_running_loop()
+    try:
+        await connection.ready()
+    except ConnectionFailed as error:
+        say("failed", type(error.__cause__).__name__)
+        connection.cancel()
+        return
     async with connection:
-        say("local", connection.local)
+        for found in connection.report.resolutions:
+            say("resolved", found.source, *found.endpoints)
         while await loop.run_in_executor(None, sys.stdin.readline):
             await connection.send(b"word")
             say("answer", (await connection.receive(4, 4)).decode())

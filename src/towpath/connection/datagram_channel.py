@@ -15,6 +15,8 @@ _READ = 1 << 16
 _BURST = 64
 """Datagrams that are read before others get their turn."""
 _MAX_WAITING = 256
+_MAX_DATAGRAM = 65_507
+"""What a UDP datagram over IPv4 holds (RFC 768, RFC 791)."""
 
 
 class DatagramChannel(Channel):
@@ -47,6 +49,8 @@ class DatagramChannel(Channel):
     def transmit(self, message: Message) -> None:
         if not message.complete:
             raise Misuse("a datagram is sent whole, not in parts")
+        if len(message.content) > _MAX_DATAGRAM:
+            raise _too_large(message.content)
         if self._pending or self._corks:
             self._pending.append(message.content)
             self.congested = len(self._pending) >= _MAX_WAITING
@@ -65,9 +69,7 @@ class DatagramChannel(Channel):
             return False
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
-                misuse = Misuse(f"{len(content)} bytes are too many for one datagram here")
-                misuse.hint = "1200 bytes pass nearly everywhere"
-                raise misuse from None
+                raise _too_large(content) from None
             self.lose(error)
         return True
 
@@ -102,3 +104,9 @@ class DatagramChannel(Channel):
                 return
             self._pending.popleft()
             self.congested = False
+
+
+def _too_large(content: bytes) -> Misuse:
+    error = Misuse(f"{len(content)} bytes are too many for one datagram here")
+    error.hint = "1200 bytes pass nearly everywhere"
+    return error

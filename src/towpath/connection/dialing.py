@@ -1,4 +1,4 @@
-"""From an endpoint to a connected socket: names to addresses, addresses raced, options set before connecting."""
+"""From an address to a connected socket, with its options set before connecting."""
 
 from __future__ import annotations
 
@@ -6,121 +6,42 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import TypeVar
 
 from towpath.connection.arrival import Arrival
-from towpath.connection.endpoint import AddressEndpoint, Endpoint, HostEndpoint, UnixEndpoint, UrlEndpoint
+from towpath.connection.endpoint import AddressEndpoint, Endpoint, UnixEndpoint
 from towpath.connection.parameters import Parameters, Tcp
-from towpath.connection.report import AttemptReport, ResolutionReport
+from towpath.connection.report import AttemptReport
 from towpath.errors import ConnectionFailed, HostFault
 from towpath.kernel import system
 from towpath.kernel.network import Network
 from towpath.path.monitor import PathMonitor
 from towpath.path.path import Path, PathRequirements
 
-__all__ = ["ATTEMPT_DELAY", "Candidate", "connect", "dial_first", "prepare", "resolve", "socket_address"]
+__all__ = ["Candidate", "connect", "dial_one", "prepare", "socket_address"]
 
 _T = TypeVar("_T")
-
-ATTEMPT_DELAY = 0.25
-"""Seconds that an attempt has before the next one joins it (RFC 8305 section 8)."""
 
 Candidate = AddressEndpoint | UnixEndpoint
 _ANY_PATH = PathRequirements()
 
 
-async def resolve(endpoint: Endpoint, resolutions: list[ResolutionReport]) -> list[Candidate]:
-    """The addresses to try, in order; a name that was asked for is noted. Raises `ConnectionFailed`."""
-    target = endpoint.target if isinstance(endpoint, UrlEndpoint) else endpoint
-    if isinstance(target, AddressEndpoint | UnixEndpoint):
-        return [target]
-    if not isinstance(target, HostEndpoint):
-        raise ConnectionFailed(str(endpoint), "a Bonjour service has to be resolved to a host first")
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
-    try:
-        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        words = error.strerror if isinstance(error, socket.gaierror) else str(error)
-        resolutions.append(ResolutionReport(target.host, "getaddrinfo", loop.time() - begun, error=words))
-        again = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
-        raise ConnectionFailed(
-            str(endpoint),
-            f"the name {target.host} cannot be resolved: {words}",
-            errno=errno.ENETUNREACH if again else None,
-            hint="ask what the resolver says: getent ahosts " + target.host,
-        ) from error
-    candidates: list[Candidate] = [
-        AddressEndpoint(_with_zone(name), target.port) for name in dict.fromkeys(entry[4] for entry in found)
-    ]
-    texts = tuple(str(candidate) for candidate in candidates)
-    resolutions.append(ResolutionReport(target.host, "getaddrinfo", loop.time() - begun, texts))
-    return candidates
-
-
-async def dial_first(
-    candidates: Sequence[Candidate],
-    dial: Callable[[Candidate], Awaitable[_T]],
-    discard: Callable[[_T], None],
-    attempts: list[AttemptReport],
+async def dial_one(
+    candidate: Candidate, dial: Callable[[Candidate], Awaitable[_T]], attempts: list[AttemptReport]
 ) -> _T:
-    """The first success of a staggered race; the others are cancelled and noted as lost.
-
-    When all fail, raises the error that says most: a peer's refusal before a lack of a way to it.
-    """
+    """The only attempt, where there is nothing to race."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    failures: list[Exception] = []
-
-    async def attempt(candidate: Candidate) -> _T:
-        offset = loop.time() - begun
-
-        def note(outcome: str, error: Exception | None = None) -> None:
-            seconds = loop.time() - begun - offset
-            attempts.append(AttemptReport(str(candidate), offset, seconds, outcome, str(error) if error else None))
-
-        try:
-            result = await dial(candidate)
-        except asyncio.CancelledError:
-            note("lost")
-            raise
-        except Exception as error:
-            note("failed", error)
-            failures.append(error)
-            raise
-        note("won")
-        return result
-
-    if len(candidates) == 1:
-        return await attempt(candidates[0])
-    waiting = list(candidates)
-    running: set[asyncio.Task[_T]] = set()
-    won: asyncio.Task[_T] | None = None
     try:
-        while won is None and (waiting or running):
-            if waiting:
-                running.add(loop.create_task(attempt(waiting.pop(0))))
-            delay = ATTEMPT_DELAY if waiting else None
-            done, running = await asyncio.wait(running, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task.exception() is not None:
-                    continue
-                if won is None:
-                    won = task
-                else:
-                    discard(task.result())
-    finally:
-        for task in running:
-            task.cancel()
-        for outcome in await asyncio.gather(*running, return_exceptions=True):
-            if not isinstance(outcome, BaseException):
-                discard(outcome)
-    if won is None:
-        raise max(failures, key=lambda error: (not _is_local(error), -failures.index(error)))
-    return won.result()
+        result = await dial(candidate)
+    except Exception as error:
+        attempts.append(AttemptReport(str(candidate), 0.0, loop.time() - begun, "failed", str(error)))
+        raise
+    attempts.append(AttemptReport(str(candidate), 0.0, loop.time() - begun, "won"))
+    return result
 
 
 async def connect(candidate: Candidate, parameters: Parameters, network: Network | None) -> socket.socket:
@@ -224,20 +145,10 @@ def _path(candidate: AddressEndpoint, wanted: PathRequirements, network: Network
         raise ConnectionFailed(str(candidate), str(fault), errno=errno.ENETUNREACH, hint=fault.hint) from fault
 
 
-def _is_local(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EHOSTUNREACH)
-
-
 def _family(candidate: Candidate) -> socket.AddressFamily:
     if isinstance(candidate, UnixEndpoint):
         return socket.AF_UNIX
     return socket.AF_INET if candidate.address.version == 4 else socket.AF_INET6
-
-
-def _with_zone(name: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> IPv4Address | IPv6Address:
-    host = str(name[0])
-    zone = f"%{name[3]}" if len(name) == 4 and name[3] and "%" not in host else ""
-    return ip_address(host + zone)
 
 
 def _index(zone: str) -> int:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from towpath.connection.channel import Channel
 from towpath.connection.datagram_channel import DatagramChannel
-from towpath.connection.dialing import Candidate, connect, dial_first, resolve
+from towpath.connection.dialing import Candidate, connect, dial_one
 from towpath.connection.endpoint import AddressEndpoint, Endpoint, HostEndpoint, UnixEndpoint, UrlEndpoint
 from towpath.connection.parameters import Parameters, Tcp
 from towpath.connection.report import AttemptReport, EstablishmentReport, ResolutionReport
@@ -120,8 +120,17 @@ class Establishment:
 
     async def _dial(self) -> Channel:
         try:
-            candidates = await resolve(self._endpoint, self._resolutions)
-            return await dial_first(candidates, self._attempt, Channel.abort, self._attempts)
+            target = self._endpoint.target if isinstance(self._endpoint, UrlEndpoint) else self._endpoint
+            if isinstance(target, AddressEndpoint | UnixEndpoint):
+                return await dial_one(target, self._attempt, self._attempts)
+            if isinstance(target, HostEndpoint):
+                from towpath.connection.finding import find_and_dial
+
+                noted = self._resolutions, self._attempts
+                return await find_and_dial(
+                    target, self._attempt, Channel.abort, self._parameters, self._network, *noted
+                )
+            raise ConnectionFailed(str(target), "a Bonjour service has to be resolved to a host first")
         except ConnectionFailed as error:
             error.endpoint = str(self._endpoint)
             error.report = self.report

@@ -1,30 +1,32 @@
-"""Checking an extension before a run needs it: what is told without its code, then its code in another process."""
+"""Checking an extension before a run needs it: what is told without its code, then its code, confined."""
 
 from __future__ import annotations
 
 import ast
 import json
 import os
-import subprocess
-import sys
+import signal
+import socket
 from typing import Any, get_args
 
 from msgspec import Struct
 
-import towpath
 from towpath.errors import ConfigInvalid
 from towpath.hosting.bundle import Bundle, find_bundle
-from towpath.hosting.load import check_syntax
+from towpath.hosting.hooks import HOOKS
+from towpath.hosting.load import check_syntax, configured, load_class
 from towpath.hosting.manifest import Capability
+from towpath.hosting.nursery import python_folders, readable_by
 from towpath.hosting.toml_text import read_text
+from towpath.kernel import system
 
-__all__ = ["LOAD_SECONDS", "Checked", "check_extension", "load_and_tell"]
+__all__ = ["LOAD_SECONDS", "Checked", "check_extension"]
 
 LOAD_SECONDS = 30.0
 """How long the import of an extension may take."""
 
-# Isolated mode leaves out the environment's paths; the copy of Towpath that asks is the one that must answer.
-_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from towpath.hosting import check; check.load_and_tell()"
+_LONGEST = 1 << 20
+_STANDARD_ERROR = 2
 
 
 class Checked(Struct, frozen=True):
@@ -43,7 +45,7 @@ class Checked(Struct, frozen=True):
 def check_extension(text: str) -> Checked:
     """Checks `FILE.py|FOLDER|NAME[:CONFIG.toml]`: manifest, syntax, capabilities, class, hooks, config.
 
-    Raises `ConfigInvalid` for the first mistake. The code is imported by another process, without a sandbox.
+    Raises `ConfigInvalid` for the first mistake. The code is imported as a run would: confined.
     """
     bundle = find_bundle(text, "towpath extension check")
     check_syntax(bundle.file)
@@ -59,20 +61,13 @@ def check_extension(text: str) -> Checked:
     )
 
 
-def load_and_tell() -> None:
-    """The other process: loads what standard input names, writes one JSON object to standard output."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # What the author's module prints must not be taken for the answer.
-    os.dup2(2, 1)
-    from towpath.hosting.hooks import HOOKS
-    from towpath.hosting.load import configured, load_class
-
-    asked = json.load(sys.stdin)
+def _tell(channel: int, bundle: Bundle) -> None:
+    """In the confined process: loads the bundle and writes one JSON object."""
     told: dict[str, Any]
     try:
-        provider = load_class(asked["file"], asked["class_name"])
-        if asked["config_file"] is not None or provider.config_type is None:
-            configured(provider, asked["config"], asked["config_file"] or "config", asked["file"])
+        provider = load_class(bundle.file, bundle.class_name)
+        if bundle.config_file is not None or provider.config_type is None:
+            configured(provider, bundle.config, bundle.config_file or "config", bundle.file)
         told = {
             "class": provider.__name__,
             "hooks": [name for name in HOOKS if any(name in vars(owner) for owner in _authors(provider))],
@@ -80,8 +75,7 @@ def load_and_tell() -> None:
         }
     except ConfigInvalid as error:
         told = {"where": error.where, "reason": error.reason, "hint": error.hint}
-    json.dump(told, answers)
-    answers.close()
+    os.write(channel, json.dumps(told).encode())
 
 
 def _authors(provider: type) -> list[type]:
@@ -90,32 +84,31 @@ def _authors(provider: type) -> list[type]:
 
 
 def _load_elsewhere(bundle: Bundle) -> dict[str, Any]:
-    root = os.path.dirname(os.path.dirname(os.path.abspath(towpath.__file__)))
-    asked = {
-        "file": bundle.file,
-        "class_name": bundle.class_name,
-        "config": bundle.config,
-        "config_file": bundle.config_file,
-    }
-    command = [sys.executable, "-I", "-c", _PROGRAM, root]
-    try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(asked, default=str).encode(),
-            stdout=subprocess.PIPE,
-            timeout=LOAD_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        hint = "what takes time belongs into start(), or later"
-        raise ConfigInvalid(bundle.file, f"its import takes longer than {LOAD_SECONDS:g} s", hint) from None
-    try:
-        told = json.loads(done.stdout)
-    except ValueError:
-        raise ConfigInvalid(bundle.file, f"its import ended the process (code {done.returncode})") from None
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            pid = system.confinement.spawn(
+                lambda channel: _tell(channel, bundle),
+                theirs.fileno(),
+                _STANDARD_ERROR,
+                (*python_folders(), *readable_by(bundle)),
+                bundle.manifest.memory << 20,
+            )
+        ours.settimeout(LOAD_SECONDS)
+        try:
+            with ours.makefile("rb") as answer:
+                data = answer.read(_LONGEST)
+        except TimeoutError:
+            hint = "what takes time belongs into start(), or later"
+            raise ConfigInvalid(bundle.file, f"its import takes longer than {LOAD_SECONDS:g} s", hint) from None
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if not data:
+        raise ConfigInvalid(bundle.file, f"its import ended the process (code {code})")
+    told: dict[str, Any] = json.loads(data)
     if "reason" in told:
         raise ConfigInvalid(told["where"], told["reason"], told["hint"])
-    assert isinstance(told, dict)
     return told
 
 

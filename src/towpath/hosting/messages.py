@@ -207,7 +207,7 @@ def from_manager(packet: bytes) -> list[FromManager]:
     """Reads a packet of the manager's. Raises `PeerViolation`."""
     try:
         return _from_manager.decode(packet)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PeerViolation("worker message", str(error)) from None
 
 
@@ -215,5 +215,5 @@ def from_worker(packet: bytes) -> list[FromWorker]:
     """Reads a packet of a worker's, which may be anything. Raises `PeerViolation`."""
     try:
         return _from_worker.decode(packet)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PeerViolation("worker message", str(error)) from None

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from towpath.hosting.loop import Loop
     from towpath.hosting.zygote import Zygote
 
-__all__ = ["Nursery"]
+__all__ = ["Nursery", "python_folders", "readable_by"]
 
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/ld.so.cache")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 
 
-def _python_folders() -> list[str]:
+def python_folders() -> list[str]:
     """Where the standard library, installed packages and Towpath itself lie; not whatever else `sys.path` names."""
     packages = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -48,13 +48,20 @@ def _named_files(config: Any, folder: str) -> Iterator[str]:
             yield from _named_files(value, folder)
 
 
+def readable_by(bundle: Bundle) -> tuple[str, ...]:
+    """What a worker may read besides Python: libraries, its bundle, the files that its config names."""
+    home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
+    own = bundle.folder or bundle.file
+    return (*_LIBRARIES, *_DEVICES, own, *_named_files(bundle.config, home))
+
+
 class Nursery:
     """One for all filters of a run."""
 
     def __init__(self, loop: Loop, zygote: Zygote) -> None:
         self._zygote = zygote
         self._loop = loop
-        self._path = tuple(_python_folders())
+        self._path = tuple(python_folders())
         self._made = 0
         self._expected: dict[int, WorkerLink] = {}
         loop.watch(zygote.fileno(), IN, lambda _events: self._hear())
@@ -63,9 +70,7 @@ class Nursery:
         """Orders a worker for `link` and tells it what to load; `link` hears of it."""
         self._made += 1
         self._expected[self._made] = link
-        home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
-        own = bundle.folder or bundle.file
-        readable = (*self._path, *_LIBRARIES, *_DEVICES, own, *_named_files(bundle.config, home))
+        readable = (*self._path, *readable_by(bundle))
         memory = bundle.manifest.memory << 20
         self._zygote.order(self._made, link.theirs.fileno(), link.output, readable, memory)
         link.send(

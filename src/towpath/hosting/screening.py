@@ -77,7 +77,12 @@ class Screening:
         while self._asked < len(self._sessions):
             session = self._sessions[self._asked]
             self._asked += 1
-            static = session.settings.decide(flow.transport, flow.direction, flow.remote.ip, flow.remote.port)
+            settings = session.settings
+            static = (
+                settings.decide(flow.transport, flow.direction, flow.remote.ip, flow.remote.port)
+                if settings.rules
+                else "filter"
+            )
             if static == "drop":
                 self._drop(session, Drop(f"a static rule of the filter {session.name}"))
                 return

@@ -45,9 +45,6 @@ _CONFINED = "a content filter reads its own bundle and the files that its config
 
 def live(channel: int) -> None:
     """Serves until the manager says stop or goes away."""
-    # Those of the zygote belong to another terminal, and would keep lines back.
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
     with socket.socket(fileno=channel) as line:
         line.setblocking(True)
         packet = line.recv(_LARGEST)

@@ -12,6 +12,7 @@ import errno
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -129,6 +130,9 @@ def _keep_only(channel: int, output: int) -> None:
     for number, kept in enumerate((nothing, errors, errors, moved)):
         os.dup2(kept, number, inheritable=False)
     os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    # Those of the parent belong to another terminal, and would keep lines back.
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _limit(memory: int) -> None:

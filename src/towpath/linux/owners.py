@@ -19,6 +19,8 @@ __all__ = ["Found", "Owner", "OwnerFinder"]
 _BY_FAMILY = 20
 _LENGTH = 72
 _NO_COOKIE = b"\xff" * 8
+_PATIENCE = 50_000
+"""Microseconds for an answer of the kernel's, which answers at once."""
 _CANDIDATES = 8
 _GUESSES = 12
 _MOST_USED = 4096
@@ -35,9 +37,10 @@ class Found(NamedTuple):
 class _Descriptors:
     """Which descriptors a process is likely to use next: the lowest that is free, as open(2) promises."""
 
-    __slots__ = ("freed", "highest", "used")
+    __slots__ = ("folder", "freed", "highest", "used")
 
-    def __init__(self) -> None:
+    def __init__(self, folder: int) -> None:
+        self.folder = folder
         self.used: OrderedDict[int, int] = OrderedDict()
         self.freed: set[int] = set()
         self.highest = 2
@@ -69,7 +72,7 @@ class OwnerFinder:
 
     def __init__(self, diagnosis: int) -> None:
         self._socket = socket.socket(fileno=diagnosis)
-        self._socket.settimeout(0.05)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, _PATIENCE))
         self._processes: Processes | None = None
         self._candidates: OrderedDict[int, _Descriptors] = OrderedDict()
         self._uses = 0
@@ -131,24 +134,35 @@ class OwnerFinder:
     def _holder(self, processes: Processes, inode: int) -> tuple[int, int] | None:
         wanted = f"socket:[{inode}]"
         for pid in reversed(self._candidates):
-            for number in self._candidates[pid].guesses():
-                if _leads_to(processes, pid, number, wanted):
-                    return self._remember(pid, number)
+            descriptors = self._candidates[pid]
+            for number in descriptors.guesses():
+                if _leads_to(descriptors.folder, number, wanted):
+                    return self._remember(pid, number, descriptors)
         recent = list(reversed(self._candidates))
         seen = set(recent)
         for pid in [*recent, *(pid for pid in _listing(processes) if pid not in seen)]:
-            found = _descriptor(processes, pid, wanted)
+            try:
+                folder = os.open(f"{processes.folder}/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            found = _descriptor(folder, wanted)
             if found is not None:
-                return self._remember(pid, found)
+                known = self._candidates.pop(pid, None)
+                if known is not None:
+                    os.close(known.folder)  # perhaps of another process that had this number
+                descriptors = known or _Descriptors(folder)
+                descriptors.folder = folder
+                return self._remember(pid, found, descriptors)
+            os.close(folder)
         return None
 
-    def _remember(self, pid: int, number: int) -> tuple[int, int]:
-        descriptors = self._candidates.pop(pid, None) or _Descriptors()
+    def _remember(self, pid: int, number: int, descriptors: _Descriptors) -> tuple[int, int]:
         self._uses += 1
         descriptors.remember(number, self._uses)
+        self._candidates.pop(pid, None)
         self._candidates[pid] = descriptors
         if len(self._candidates) > _CANDIDATES:
-            self._candidates.popitem(last=False)
+            os.close(self._candidates.popitem(last=False)[1].folder)
         return pid, number
 
 
@@ -157,16 +171,16 @@ def _listing(processes: Processes) -> list[int]:
     return sorted((int(name) for name in os.listdir(processes.folder) if name.isdigit()), reverse=True)
 
 
-def _leads_to(processes: Processes, pid: int, number: int, wanted: str) -> bool:
+def _leads_to(folder: int, number: int, wanted: str) -> bool:
     try:
-        return os.readlink(f"{processes.folder}/{pid}/fd/{number}") == wanted
+        return os.readlink(str(number), dir_fd=folder) == wanted
     except OSError:
         return False
 
 
-def _descriptor(processes: Processes, pid: int, wanted: str) -> int | None:
+def _descriptor(folder: int, wanted: str) -> int | None:
     try:
-        numbers = os.listdir(f"{processes.folder}/{pid}/fd")
+        numbers = os.listdir(folder)
     except OSError:
         return None
-    return next((int(number) for number in reversed(numbers) if _leads_to(processes, pid, int(number), wanted)), None)
+    return next((int(number) for number in reversed(numbers) if _leads_to(folder, int(number), wanted)), None)

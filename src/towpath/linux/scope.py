@@ -125,9 +125,9 @@ class LinuxScope:
         except (BrokenPipeError, ConnectionResetError):
             pass  # it has just ended; its last message is still to be read
 
-    def release(self, environment: dict[str, str]) -> None:
-        """Lets the command be executed, with `environment` added to what the plan says."""
-        self._send("go", environment)
+    def release(self, environment: dict[str, str], static_table: list[list[str]]) -> None:
+        """Lets the command be executed, with `environment` and the lines of one more table added to the plan."""
+        self._send("go", (environment, static_table))
 
     def signal(self, number: int) -> None:
         """Sends a signal to the command."""

@@ -23,7 +23,7 @@ from towpath.linux.nfqueue import PacketQueue
 from towpath.linux.nftables import make_table
 from towpath.linux.rtnetlink import LOOPBACK_INDEX, add_address, add_route, set_link
 
-_TABLE = "towpath"
+_TABLE, _STATIC_TABLE = "towpath", "towpath_static"
 _SCRIPT_INTERPRETER = "/bin/sh"
 
 Held = list[tuple[tuple[str, int, int], int]]
@@ -45,7 +45,10 @@ def live(plan: ScopePlan, control: socket.socket, uid: int, gid: int) -> NoRetur
         data = control.recv(1 << 20)
         if not data:
             os._exit(0)
-        added: dict[str, str] = marshal.loads(data)[1]
+        added: dict[str, str]
+        added, static_table = marshal.loads(data)[1]
+        for lines in static_table:
+            make_table(_STATIC_TABLE, lines)
         _make_mounts(plan, root=uid == 0)
         _enter(plan.folder)
         # The kernel lets uid 0 map itself into one more user namespace, as a nested run does, only with this. It adds

@@ -35,7 +35,7 @@ class Peek(Struct, frozen=True, tag="peek"):
     """All that the filter still wants to see: the first so many bytes of each direction, 0 to `MOST_PEEK`.
 
     Counts begin at the flow's start, not at what was shown last, and each new `Peek` replaces both counts. Outbound is
-    what the side that opened the flow sends, inbound what it is answered.
+    what the filtered programs send, inbound what they receive, whoever opened the flow.
 
     - A direction with a count is *held*: its bytes are shown as they arrive, all that is held in one piece, and none
       of them passes before it was judged.

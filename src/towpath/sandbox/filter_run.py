@@ -14,7 +14,7 @@ from towpath.hosting.nursery import Nursery
 from towpath.hosting.zygote import Zygote
 from towpath.kernel import system
 from towpath.providers.reasons import StopReason
-from towpath.sandbox import imports
+from towpath.sandbox import imports, ruleset
 from towpath.sandbox.filtering import Filtering
 from towpath.sandbox.prompting import Prompter
 
@@ -78,6 +78,12 @@ class FilterRun:
         if self._watch is not None:
             self._follow(self._watch)
 
+    def static_table(self) -> list[list[str]]:
+        """What static rules drop, for the kernel; nothing where new code may come with other rules."""
+        if self._filters is None or self._options.reload:
+            return []
+        return ruleset.static_lines([session.settings for session in self._filters.sessions])
+
     def filtering(self, judge: Judge, ledger: Ledger) -> Filtering:
         """The filters as the run's services ask them."""
         assert self._filters is not None
@@ -137,11 +143,16 @@ class FilterRun:
             session.disable(StopReason.NONE, done)
         if left:
             self._loop.run()
+        self._close_prompter()
+
+    def _close_prompter(self) -> None:
+        prompter, self._prompter = self._prompter, None
+        if prompter is not None:
+            prompter.close()
 
     def close(self) -> None:
         """Nothing is left of it afterwards."""
-        if self._prompter is not None:
-            self._prompter.close()
+        self._close_prompter()
         if self._filters is not None:
             self._filters.close()
         if self._watch is not None:

@@ -109,7 +109,7 @@ class Filtering:
         here, there = Address(text_of(flow.source), flow.source_port), Address(text_of(flow.address), flow.port)
         names = () if inward else self._judge.names.of(flow.address)
         return FlowSeen(
-            number=self._filters.number(),
+            number=flow.number,
             transport=cast('Literal["tcp", "udp"]', flow.transport),
             direction="inbound" if inward else "outbound",
             local=there if inward else here,

@@ -112,7 +112,8 @@ class Manager:
         self._loop.watch(self._scope.fileno(), IN, lambda _events: self._hear())
         system.signals.step_back()
         imports.close()
-        self._scope.release({"TOWPATH_POLICY": self._policy_text()})
+        static = self._filters.static_table() if self._filters is not None else []
+        self._scope.release({"TOWPATH_POLICY": self._policy_text()}, static)
         services.start()
         self._loop.run()
         assert self._ended is not None

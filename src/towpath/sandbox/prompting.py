@@ -100,13 +100,16 @@ class Prompter:
         question = {"text": prompt.text, "choices": prompt.choices, "details": prompt.details, "key": prompt.key}
         try:
             child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-            assert child.stdin is not None
-            child.stdin.write(json.dumps(question, ensure_ascii=False).encode() + b"\n")
-            child.stdin.close()
         except OSError as error:
             self._answer(prompt, Reply(None, f"{command[0]}: {error.strerror}"))
             return
+        assert child.stdin is not None
         assert child.stdout is not None
+        try:
+            with child.stdin as questions:
+                questions.write(json.dumps(question, ensure_ascii=False).encode() + b"\n")
+        except BrokenPipeError:
+            pass  # it answers without having read
         output = child.stdout.fileno()
         os.set_blocking(output, False)
         self._children[output] = child
@@ -123,21 +126,26 @@ class Prompter:
             return
         self._loop.forget(output)
         del self._children[output]
-        child.kill()
-        child.communicate()
+        _end(child)
         self._answer(prompt, _reply_of(bytes(heard), prompt, child.args))
 
     def close(self) -> None:
         """Nobody waits for an answer any more."""
         for output, child in self._children.items():
             self._loop.forget(output)
-            child.kill()
-            child.communicate()
+            _end(child)
         self._children.clear()
         if self._terminal is not None:
             self._loop.forget(self._terminal)
             os.close(self._terminal)
             self._terminal = None
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    if child.stdout is not None:
+        child.stdout.close()
+    child.wait()
 
 
 def _resolve(text: str) -> list[str]:

@@ -8,14 +8,28 @@ address on the loopback device (AnyIP) and are taken there by the transparent li
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
 
-__all__ = ["ALLOWED", "HOST_UNREACHABLE", "NO_ROUTE", "PROHIBITED", "REFUSED", "lines"]
+if TYPE_CHECKING:
+    from towpath.providers.settings import FilterSettings, NetworkRule
+
+__all__ = ["ALLOWED", "HOST_UNREACHABLE", "NO_ROUTE", "PROHIBITED", "REFUSED", "lines", "static_lines"]
 
 ALLOWED, REFUSED, PROHIBITED, HOST_UNREACHABLE, NO_ROUTE = 1, 2, 3, 4, 5
 """Marks: go on; as if nothing listened (RST, port unreachable); forbidden by policy; no host; no network."""
 
 _BEFORE_NAT = -150
 """After connection tracking (-200), before NAT (-100): connections are known, destinations still the asked ones."""
+
+
+_BEFORE_ALL = -190
+"""Before the chain that queues: what static rules drop wakes nobody."""
+_AT_ONCE = 200
+_DROPPED = {
+    "tcp": "meta l4proto tcp reject with tcp reset",
+    "udp": "meta l4proto udp reject with icmpx admin-prohibited",
+}
 
 
 def _destination(address: str) -> str:
@@ -73,3 +87,39 @@ def lines(own: Sequence[str], relay_port: int, queue: int, local_ports: Sequence
             f"meta l4proto udp tproxy {target} accept",
         ]
     return out
+
+
+def static_lines(settings: Sequence[FilterSettings]) -> list[list[str]]:
+    """What the static rules of filters drop, as lines of one more table, in pieces that fit a transaction each.
+
+    Each filter has a chain that the first packet of a flow runs through until a rule matches. Port 53 is left out:
+    whatever server is asked there, the run itself answers. Loopback is only matched by rules that name it.
+    """
+    out: list[list[str]] = []
+    for number, one in enumerate(settings):
+        if one.default != "drop" and all(rule.action != "drop" for rule in one.rules):
+            continue
+        outbound = [rule for rule in one.rules if rule.direction != "inbound"]
+        local = [line for rule in outbound if _is_loopback(rule) for line in _static_rule(rule)]
+        other = [line for rule in outbound if not _is_loopback(rule) for line in _static_rule(rule)]
+        lines = ["ct state established,related accept", "tcp dport 53 accept", "udp dport 53 accept", *local]
+        lines += ["ip daddr 127.0.0.0/8 accept", "ip6 daddr ::1 accept", *other]
+        if one.default == "drop":
+            lines += _DROPPED.values()
+        head = f"chain filter{number} type filter hook output priority {_BEFORE_ALL + number} policy accept"
+        out += [[head, *lines[start : start + _AT_ONCE]] for start in range(0, len(lines), _AT_ONCE)]
+    return out
+
+
+def _is_loopback(rule: NetworkRule) -> bool:
+    return bool(rule.remote) and ip_network(rule.remote, strict=False).is_loopback
+
+
+def _static_rule(rule: NetworkRule) -> list[str]:
+    where = f"{_destination(rule.remote)} " if rule.remote else ""
+    lines = []
+    for transport in ("tcp", "udp") if rule.transport == "any" else (rule.transport,):
+        what = f"{transport} dport {rule.port}" if rule.port else f"meta l4proto {transport}"
+        verdict = _DROPPED[transport].removeprefix(f"meta l4proto {transport} ") if rule.action == "drop" else "accept"
+        lines.append(f"{where}{what} {verdict}")
+    return lines

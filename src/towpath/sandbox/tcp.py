@@ -71,7 +71,7 @@ class TcpIntake:
         self._pool = pool
         self._local = local
         self._filtering = filtering
-        self._dialling: dict[Key, int] = {}
+        self._dialling: dict[Key, Flow] = {}
         self._dialled: dict[Key, tuple[Flow, socket.socket, Decision, float]] = {}
         self._dead: dict[Key, float] = {}
         self._streams: set[Stream] = set()
@@ -100,7 +100,7 @@ class TcpIntake:
         if self._filtering is None:
             self._dial(packet_id, key, flow, decision)
             return
-        self._dialling[key] = packet_id
+        self._dialling[key] = flow
 
         def decided(refusal: Decision | None, silent: bool) -> None:
             del self._dialling[key]
@@ -132,7 +132,7 @@ class TcpIntake:
             self._fail(packet_id, key, flow, error.errno or errno.EMFILE)
             return
         if code in (0, errno.EINPROGRESS):
-            self._dialling[key] = packet_id
+            self._dialling[key] = flow
             self._loop.watch(
                 server.fileno(),
                 BOTH_EDGES,
@@ -257,6 +257,9 @@ class TcpIntake:
     def close(self) -> None:
         for stream in list(self._streams):
             stream.leave()
+        for flow in self._dialling.values():
+            flow.error = "the run has ended"
+            self._ledger.closed(flow)
         for flow, server, _decision, _since in self._dialled.values():
             self._loop.leave(server.fileno())
             server.close()

@@ -127,8 +127,10 @@ def test_each_peer_of_a_udp_listener_has_a_connection_of_its_own() -> None:
     run(body)
 
 
-def test_messages_keep_their_bounds_through_layers() -> None:
+@pytest.mark.parametrize("race_to_ready", [False, True])
+def test_messages_keep_their_bounds_through_layers(race_to_ready: bool) -> None:
     parameters = Parameters.tcp(framers=[LengthPrefix(), KeepAlive(b"sixteen bytes or more")])
+    parameters = parameters.but(race_to_ready=race_to_ready)
 
     async def body() -> None:
         async with serving(parameters) as where, Connection(where, parameters) as connection:

@@ -1,4 +1,4 @@
-"""The guide to WebSocket and the casebook page on framers say what is true: their programs run."""
+"""The guide to WebSocket says what is true: its programs run."""
 
 from __future__ import annotations
 
@@ -9,28 +9,14 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[3] / "docs"
-PROGRAMS = [
-    pytest.param(program, id=f"{page}-{at}")
-    for page in ("guides/websocket.md", "casebook/01-a-framer-above-websocket.md")
-    for at, program in enumerate(
-        re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
-    )
-]
-SAID = {
-    "guides/websocket.md-0": "TEXT hello",
-    "guides/websocket.md-1": "you said hello",
-    "guides/websocket.md-3": "feed.v2 101",
-}
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "websocket.md"
+PROGRAMS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+SAID = ("TEXT hello", "you said hello", "", "feed.v2 101")
 
 
-def test_the_pages_have_programs() -> None:
-    assert len(PROGRAMS) == 5
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_of_a_page_runs(program: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("program", "said"), list(zip(PROGRAMS, SAID, strict=True)))
+def test_a_program_of_the_guide_runs(program: str, said: str) -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], timeout=30, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "never reached" not in done.stdout
-    assert SAID.get(request.node.callspec.id, "") in done.stdout
+    assert said in done.stdout

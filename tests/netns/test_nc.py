@@ -1,0 +1,133 @@
+"""`towpath nc` against real peers: netcat, socat, openssl, and the Lab's services."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.support.peers import need
+from tests.support.running import TOWPATH
+
+from towpath.testing import Lab, Pki
+
+
+def nc(world: Lab, *words: str, input: str = "") -> subprocess.CompletedProcess[str]:
+    return world["client"].run([TOWPATH, "nc", *words], input=input, timeout=30)
+
+
+def test_what_is_typed_goes_out_and_what_is_answered_is_printed(world: Lab) -> None:
+    done = nc(world, "echo.test", "7", input="hello\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
+
+
+def test_a_server_that_speaks_first_is_heard(world: Lab) -> None:
+    assert nc(world, "git.test:22").stdout.startswith("SSH-2.0")
+
+
+def test_a_datagram_is_sent_and_its_answer_printed(world: Lab) -> None:
+    with world["client"].popen(
+        [TOWPATH, "nc", "--udp", "time.test", "9000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("what time is it?\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "what time is it?\n"
+        finally:
+            process.kill()
+
+
+def test_tls_is_judged_and_reported(world: Lab) -> None:
+    request = "GET / HTTP/1.1\r\nHost: web.test\r\nConnection: close\r\n\r\n"
+    done = nc(world, "--tls", "--anchors", world.ca_file, "--json", "web.test", "443", input=request)
+    assert "This is web." in done.stdout
+    report = json.loads(done.stderr)
+    tls = report["establishment"]["handshakes"][0]
+    assert tls["protocol"] == "Tls"
+    assert tls["about"]["version"] == "TLSv1.3"
+    assert tls["about"]["trust"]["accepted"] is True
+    assert report["transfer"]["bytes_received"] > len(done.stdout)
+    assert report["establishment"]["attempts"][0]["outcome"] == "won"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["web.test", "81"], 1, "refused"),
+        (["nothing.test", "80"], 1, "nothing.test"),
+        (["--tls", "--anchors", "CA", "--name", "other.test", "web.test", "443"], 3, "other.test"),
+        (["--tls", "-w", "1", "web.test", "80"], 1, "took longer than 1 s"),
+        (["-l", "--tls", "8443"], 125, "a server shows a certificate"),
+        (["web.test", "80", "tcp"], 125, "is no HOST PORT"),
+        (["web.test"], 125, "web.test"),
+    ],
+)
+def test_what_fails_is_one_line_with_a_code(world: Lab, words: list[str], code: int, said: str) -> None:
+    done = nc(world, *(world.ca_file if word == "CA" else word for word in words))
+    assert done.returncode == code, done
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failed_connection_says_every_attempt(world: Lab) -> None:
+    done = nc(world, "--report", "web.test", "81")
+    assert done.stderr.count("attempt ") == 2
+    assert world["web"].address4 in done.stderr
+    assert world["web"].address6 in done.stderr
+
+
+@pytest.mark.parametrize("peer", ["nc", "socat"])
+def test_a_listener_serves_other_peoples_netcats(world: Lab, peer: str) -> None:
+    need("nc" if peer == "nc" else "socat")
+    with world["client"].popen(
+        [TOWPATH, "nc", "-l", "127.0.0.1", "8801"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "towpath: listening on 127.0.0.1:8801\n"
+            theirs = ["nc", "-N", "127.0.0.1", "8801"] if peer == "nc" else ["socat", "-", "TCP:127.0.0.1:8801"]
+            assert process.stdin is not None
+            process.stdin.write("from the listener\n")
+            process.stdin.close()
+            done = world["client"].run(theirs, input="from the peer\n", timeout=20)
+            assert done.stdout == "from the listener\n"
+            assert process.stdout is not None
+            assert process.stdout.read() == "from the peer\n"
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+
+
+def test_openssl_talks_to_a_tls_listener(world: Lab, tmp_path: Path) -> None:
+    chain, key = Pki().good("server.test").write(tmp_path)
+    with world["client"].popen(
+        [TOWPATH, "nc", "-l", "--tls", "--identity", str(chain), str(key), "127.0.0.1", "8802"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            assert "listening on" in process.stderr.readline()
+            client = ["openssl", "s_client", "-quiet", "-connect", "127.0.0.1:8802", "-servername", "server.test"]
+            world["client"].run(client, input="over TLS\n", timeout=20)
+            assert process.stdout is not None
+            assert process.stdout.read() == "over TLS\n"
+        finally:
+            process.kill()
+
+
+def test_a_unix_socket_is_an_endpoint_too(world: Lab, tmp_path: Path) -> None:
+    need("socat")
+    place = tmp_path / "echo.sock"
+    with world["client"].popen(["socat", f"UNIX-LISTEN:{place},fork", "EXEC:cat"]) as process:
+        try:
+            deadline = time.monotonic() + 10
+            while not place.exists():
+                assert time.monotonic() < deadline
+            assert nc(world, "--unix", str(place), input="inside\n").stdout == "inside\n"
+        finally:
+            process.kill()
