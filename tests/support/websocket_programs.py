@@ -10,7 +10,7 @@ from towpath.connection import Connection, Listener, Parameters
 from towpath.errors import TowpathError
 from towpath.protocols import AuthenticatedWebSocket, WebSocket
 
-PROOF = AuthenticatedWebSocket(b"sixteen bytes or more", interval=0.5, patience=1.0)
+SECRET = b"sixteen bytes or more"
 
 
 def say(*words: object) -> None:
@@ -24,14 +24,17 @@ async def serve(where: str) -> None:
         async for message in connection:
             await connection.send(message)
 
-    async with Listener(where, Parameters.websocket(secure=False, framers=[PROOF])) as listener:
+    async with Listener(
+        where, Parameters.websocket(secure=False, framers=[AuthenticatedWebSocket(SECRET)])
+    ) as listener:
         say("listening")
         await listener.serve(echo)
 
 
 async def watch(where: str) -> None:
     """Holds an idle connection until it ends."""
-    async with Connection(f"ws://{where}/", Parameters.websocket(framers=[PROOF])) as connection:
+    impatient = AuthenticatedWebSocket(SECRET, interval=0.5, patience=1.0)
+    async with Connection(f"ws://{where}/", Parameters.websocket(framers=[impatient])) as connection:
         await connection.send(WebSocket.text("word"))
         say("ready", (await connection.receive_message()).content.decode())
         try:

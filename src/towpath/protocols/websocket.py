@@ -261,7 +261,6 @@ class WebSocket(Layer[WebSocketMetadata]):
         if last:
             self._receiving = None
             reader.room = self.maximum
-            self._decoder.reset()
         if self.partial:
             self.deliver(Message(payload, last, _METADATA[kind]))
         else:

@@ -93,6 +93,15 @@ def test_c1_a_peer_that_answers_no_ping_is_dead() -> None:
     assert isinstance(client.error, TimedOut)
 
 
+def test_the_next_ping_comes_an_interval_after_the_last_answer() -> None:
+    end = websocket(AuthenticatedWebSocket(SECRET, interval=5, patience=30))
+    end.talk_with(websocket(AuthenticatedWebSocket(SECRET), is_server=True))
+    for _ in range(5):
+        end.advance(5)
+        assert frames_in(end.take_sent(), masked=True) == [(0x89, b"")]
+        end.feed(server_frame(0x8A))
+
+
 def test_any_word_of_the_peer_is_a_sign_of_life() -> None:
     client, server = pair()
     client.talk_with(server)

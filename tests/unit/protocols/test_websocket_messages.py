@@ -161,6 +161,13 @@ def test_a_message_that_is_too_large_is_closed_with_1009(frames: list[tuple[int,
     assert frames_in(end.take_sent(), masked=True)[-1][1][:2] == (1009).to_bytes(2, "big")
 
 
+def test_each_message_may_have_the_maximum() -> None:
+    end = websocket(layer=WebSocket(maximum=10))
+    for _ in range(3):
+        end.feed(server_frame(0x02, b"x" * 6) + server_frame(LAST, b"x" * 4) + server_frame(BINARY, b"x" * 10))
+    assert [len(one.content) for one in end.take_received()] == [10] * 6
+
+
 def test_a_frame_is_too_large_as_soon_as_it_is_announced() -> None:
     end = websocket(layer=WebSocket(maximum=10))
     end.feed(b"\x82\x7f" + (1 << 40).to_bytes(8, "big"))

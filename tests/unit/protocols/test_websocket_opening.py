@@ -117,6 +117,23 @@ def test_a_client_knows_what_the_server_said() -> None:
     assert end.stack.handshakes[0].about == details
 
 
+def test_heads_may_come_byte_by_byte() -> None:
+    far, near = server(), client()
+    far.feed_in(bytes((one,)) for one in near.take_sent())
+    near.feed_in(bytes((one,)) for one in far.take_sent())
+    assert near.is_ready
+    assert far.is_ready
+
+
+def test_a_graceful_end_takes_no_longer_than_the_peers_close() -> None:
+    far, near = server(), client()
+    near.talk_with(far)
+    near.stack.stop()
+    assert not near.is_stopped
+    near.talk_with(far)
+    assert near.is_stopped
+
+
 def test_what_comes_with_the_answer_is_a_message_already() -> None:
     end = client()
     end.feed(answer_to(end.take_sent()) + b"\x81\x05hello")
