@@ -157,13 +157,16 @@ def frame(first: int, payload: bytes, *, mask: bool) -> bytes:
         head = _LONG.pack(first, bit | 127, length)
     if not mask:
         return head + payload
-    if not _keys:
+    try:
+        key = _keys.pop()
+    except IndexError:
         fresh = os.urandom(4 * _KEYS)
-        _keys.extend(fresh[at : at + 4] for at in range(0, len(fresh), 4))
-    key = _keys.pop()
+        _keys.extend(fresh[at : at + 4] for at in range(4, len(fresh), 4))
+        key = fresh[:4]
     return head + key + apply_mask(payload, key)
 
 
 _SHORT, _LONG = struct.Struct("!BBH"), struct.Struct("!BBQ")
 _keys: list[bytes] = []
+# A child would else mask with the keys of its parent.
 os.register_at_fork(after_in_child=_keys.clear)

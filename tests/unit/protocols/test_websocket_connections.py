@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from towpath.protocols import (
     WebSocketOpening,
     WebSocketRefused,
 )
+from towpath.protocols.websocket_frames import frame
 from towpath.testing import Pki
 from towpath.trust import Anchors, TrustRefused
 
@@ -339,6 +341,39 @@ def test_other_framers_stand_on_websocket_too() -> None:
             assert Json.value(await connection.receive_message()) == {"a": [1, None]}
 
     run(body)
+
+
+def test_an_endpoint_without_a_url_is_given_one(tmp_path: Path) -> None:
+    async def body() -> None:
+        parameters = Parameters.websocket(secure=False, url="ws://localhost/feed?x")
+        where = f"unix:{tmp_path}/socket"
+        async with Listener(where, PLAIN) as listener:
+            task = asyncio.create_task(listener.serve(echo))
+            async with Connection(where, parameters) as connection:
+                await connection.send(WebSocket.text("hello"))
+                assert (await connection.receive_message()).content == b"hello"
+                details = connection.about(WebSocketOpening)
+                assert details is not None
+                assert details.resource == "/feed?x"
+            listener.cancel()
+            await task
+
+    run(body)
+
+
+def test_a_child_process_masks_with_keys_of_its_own() -> None:
+    frame(0x82, b"x", mask=True)  # there are keys in store now
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, frame(0x82, bytes(4), mask=True)[2:6])
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 4)
+    os.close(reading)
+    os.close(writing)
+    assert len(theirs) == 4
+    assert frame(0x82, bytes(4), mask=True)[2:6] != theirs
 
 
 def test_a_listener_that_speaks_something_else_fails_the_client() -> None:
