@@ -6,7 +6,6 @@ Alone on a byte stream it speaks frames at once, without an opening handshake.
 
 from __future__ import annotations
 
-import codecs
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from towpath.protocols.message import Message
 from towpath.protocols.stack import Stack
 from towpath.protocols.websocket_close import CloseCode, WebSocketClosed, close_payload, code_for, parse_close
 from towpath.protocols.websocket_deflate import Deflater, Inflater
+from towpath.protocols.websocket_fragments import Cutter, Joiner, check_sent_text, check_text
 from towpath.protocols.websocket_frames import FIN, OPCODE, RSV1, FrameReader, Opcode, frame
 from towpath.protocols.websocket_opening import WebSocketOpening
 
 __all__ = ["WebSocket", "WebSocketFramer", "WebSocketMetadata"]
 
 _Metadata = TypeVar("_Metadata")
-_CONTINUATION = 0
 _MAX_OWED = 16
 """Pings that are answered at once."""
 _MAX_HELD = 64
@@ -123,15 +122,10 @@ class WebSocket(Layer[WebSocketMetadata]):
         self._masks = not link.is_server
         above = stack.layers[place + 1 : place + 2]
         self._shows_control = self.control or (bool(above) and isinstance(above[0], WebSocketFramer))
-        self._inflater: Inflater | None = None
-        self._deflater: Deflater | None = None
-        self._receiving: Opcode | None = None
-        self._compressed = False
-        self._whole = bytearray()
+        self._joiner = Joiner(self.maximum, None, partial=self.partial)
+        self._cutter = Cutter(None)
+        self._compresses = False
         self._held: list[Message] = []
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._sending: Opcode | None = None
-        self._sending_decoder = codecs.getincrementaldecoder("utf-8")()
         self._owed: deque[bytes] = deque(maxlen=_MAX_OWED)
         self._closed: WebSocketMetadata | None = None
         self._close_sent = False
@@ -140,7 +134,9 @@ class WebSocket(Layer[WebSocketMetadata]):
     def start(self) -> bool:
         agreed = self.about(WebSocketOpening)
         if agreed is not None and agreed.deflate is not None:
-            self._inflater, self._deflater = Inflater(agreed.deflate), Deflater(agreed.deflate)
+            self._joiner = Joiner(self.maximum, Inflater(agreed.deflate), partial=self.partial)
+            self._cutter = Cutter(Deflater(agreed.deflate))
+            self._compresses = True
             self._reader.allowed_bits = RSV1
         return True
 
@@ -176,22 +172,16 @@ class WebSocket(Layer[WebSocketMetadata]):
             raise Misuse("nothing is sent after a close")
         metadata = message._metadata
         found = metadata.get(WebSocket) if metadata is not None else None
-        opcode = found.opcode if isinstance(found, WebSocketMetadata) else self._sending or self.default_opcode
+        opcode = found.opcode if isinstance(found, WebSocketMetadata) else self._cutter.opcode or self.default_opcode
         if opcode >= Opcode.CLOSE:
             self._output_control(opcode, found, message)
             return
-        if self._sending is not None or not message.complete:
-            self._output_part(opcode, message)
-            return
-        content = message.content
-        if opcode == Opcode.TEXT:
-            _check_text(content)
-        if self._deflater is None:
-            self.write(Message(frame(FIN | opcode, content, mask=self._masks), False))
-        else:
-            self.write(
-                Message(frame(FIN | RSV1 | opcode, self._deflater.deflate(content, True), mask=self._masks), False)
-            )
+        first, content = FIN | opcode, message.content
+        if self._compresses or not message.complete or self._cutter.opcode is not None:
+            first, content = self._cutter.cut(opcode, content, message.complete)
+        elif opcode == Opcode.TEXT:
+            check_sent_text(content)
+        self.write(Message(frame(first, content, mask=self._masks), False))
 
     def output_ended(self) -> None:
         # WebSocket has no half of a close: the stream below stays open for the peer's last words.
@@ -225,52 +215,24 @@ class WebSocket(Layer[WebSocketMetadata]):
         opcode = first & OPCODE
         if opcode >= Opcode.CLOSE:
             self._control_came(Opcode(opcode), payload)
-        elif first & ~OPCODE == FIN and opcode and self._receiving is None:
+        elif first & ~OPCODE == FIN and opcode and self._joiner.opcode is None:
             # A whole message without compression: nearly all are.
             if opcode == Opcode.TEXT:
-                try:
-                    payload.decode()
-                except UnicodeDecodeError:
-                    raise _not_utf8() from None
+                check_text(payload)
                 self.deliver(Message(payload, True, _TEXT))
             else:
                 self.deliver(Message(payload, True, _BINARY))
         else:
-            self._fragment(first, payload)
+            self._part_came(first, payload)
 
-    def _fragment(self, first: int, payload: bytes) -> None:
-        opcode, last = first & OPCODE, bool(first & FIN)
-        if opcode:
-            if self._receiving is not None:
-                raise PeerViolation("websocket-fragment", "a message begins inside another one")
-            self._receiving = Opcode(opcode)
-            self._compressed = bool(first & RSV1)
-        elif self._receiving is None:
-            raise PeerViolation("websocket-fragment", "a message goes on that has not begun")
-        elif first & RSV1:
-            raise PeerViolation("websocket-reserved-bits", "only the first frame says that a message is compressed")
-        kind, reader = self._receiving, self._reader
-        if self._compressed and self._inflater is not None:
-            payload = self._inflater.inflate(payload, last, reader.room)
-        reader.room -= len(payload)
-        if kind is Opcode.TEXT:
-            try:
-                self._decoder.decode(payload, last)
-            except UnicodeDecodeError:
-                raise _not_utf8() from None
-        if last:
-            self._receiving = None
-            reader.room = self.maximum
-        if self.partial:
-            self.deliver(Message(payload, last, _METADATA[kind]))
-        else:
-            self._whole += payload
-            if not last:
-                return
-            whole = bytes(self._whole)
-            self._whole.clear()
-            self.deliver(Message(whole, True, _METADATA[kind]))
-        if last and self._held:
+    def _part_came(self, first: int, payload: bytes) -> None:
+        found = self._joiner.join(first, payload)
+        self._reader.room = self._joiner.room
+        if found is None:
+            return
+        opcode, content, complete = found
+        self.deliver(Message(content, complete, _METADATA[opcode]))
+        if complete and self._held:
             held, self._held = self._held, []
             for message in held:
                 self.deliver(message)
@@ -285,7 +247,7 @@ class WebSocket(Layer[WebSocketMetadata]):
             self._show(Message(payload, True, _METADATA[opcode]))
 
     def _show(self, message: Message) -> None:
-        if self.partial and self._receiving is not None:
+        if self.partial and self._joiner.opcode is not None:
             # Whoever joins the parts of a message would take it for one of them.
             if len(self._held) >= _MAX_HELD:
                 raise PeerViolation("websocket-control", f"more than {_MAX_HELD} control frames inside one message")
@@ -301,7 +263,6 @@ class WebSocket(Layer[WebSocketMetadata]):
         is_answer = self._close_sent
         self._say_close(code)
         self._closed = metadata
-        self._whole.clear()
         if self._stop_by is not None:
             self.mark_stopped()
         elif is_answer or code in (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS):
@@ -318,27 +279,6 @@ class WebSocket(Layer[WebSocketMetadata]):
             self._control(opcode, message.content)
         elif isinstance(found, WebSocketMetadata):
             self._say_close(CloseCode.NO_STATUS if found.code is None else found.code, found.reason)
-
-    def _output_part(self, opcode: Opcode, message: Message) -> None:
-        """A message that is sent in parts becomes fragments."""
-        begins, last, content = self._sending is None, message.complete, message.content
-        if self._sending is None:
-            self._sending = opcode
-            self._sending_decoder.reset()
-        elif opcode is not self._sending:
-            raise Misuse(f"a message that began as {self._sending.name} does not go on as {opcode.name}")
-        if self._sending is Opcode.TEXT:
-            try:
-                self._sending_decoder.decode(content, last)
-            except UnicodeDecodeError:
-                raise Misuse("a text message is UTF-8") from None
-        first = (opcode if begins else _CONTINUATION) | (FIN if last else 0)
-        if self._deflater is not None:
-            content = self._deflater.deflate(content, last)
-            first |= RSV1 if begins else 0
-        if last:
-            self._sending = None
-        self.write(Message(frame(first, content, mask=self._masks), False))
 
     def _control(self, opcode: Opcode, payload: bytes) -> None:
         if len(payload) > 125:
@@ -386,19 +326,6 @@ class WebSocketFramer(Layer[_Metadata]):
 
     def input_control(self, message: Message) -> None:
         """A ping (answered already), a pong or a close came; as it stands, nothing is made of it."""
-
-
-def _not_utf8() -> PeerViolation:
-    return PeerViolation("websocket-utf8", "a text message is not UTF-8")
-
-
-def _check_text(content: bytes) -> None:
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        error = Misuse("a text message is UTF-8")
-        error.hint = "send bytes as they are with WebSocket.binary"
-        raise error from None
 
 
 _METADATA: dict[Opcode, Mapping[type, object]] = {one: {WebSocket: WebSocketMetadata(one)} for one in Opcode}

@@ -271,6 +271,30 @@ def test_a_sender_waits_for_a_receiver_that_does_not_receive() -> None:
     run(body)
 
 
+def test_parts_arrive_before_the_whole_and_are_joined_for_who_wants_it() -> None:
+    async def body() -> None:
+        parameters = Parameters.websocket(secure=False, frames=WebSocket(partial=True))
+
+        async def talk(connection: Connection) -> None:
+            await connection.send(WebSocket.text("first half, ", complete=False))
+            assert (await connection.receive_message()).content == b"go on"
+            await connection.send(WebSocket.text("second half"))
+            await connection.send(WebSocket.text("in ", complete=False))
+            await connection.send(WebSocket.text("one"))
+            await connection.closed()
+
+        async with (
+            serving(parameters, talk) as listener,
+            Connection(url(listener), Parameters.websocket(frames=WebSocket(partial=True))) as connection,
+        ):
+            assert await connection.receive() == b"first half, "
+            await connection.send(WebSocket.text("go on"))
+            assert await connection.receive() == b"second half"
+            assert await connection.receive_message() == WebSocket.text("in one")
+
+    run(body)
+
+
 def test_c1_ready_comes_after_the_proof_over_a_real_connection() -> None:
     async def body() -> None:
         parameters = Parameters.websocket(secure=False, framers=[AuthenticatedWebSocket(SECRET)])
