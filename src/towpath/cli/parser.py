@@ -13,6 +13,7 @@ from towpath import __version__
 COMMANDS: dict[str, str] = {
     "run": "give one command only the network it was allowed",
     "policy": "read policy files, and say what they mean for a destination",
+    "explain-flow": "say what a line of a report means",
     "lab": "run a little internet of hosts, and commands on them",
     "extension": "begin, check and list filters: the Python classes that `towpath run --filter` takes",
     "trust": "judge a certificate: good, for this name, on this date, under this policy; if not, why",

@@ -16,6 +16,8 @@ __all__ = ["add"]
 _EXAMPLES = """\
 examples:
   towpath policy check news.toml
+  towpath policy learn flows.jsonl > news.toml
+  towpath policy test news.toml flows.jsonl
   towpath policy explain --policy news.toml www.news.test:443
   towpath policy explain --allow good.test:443 --json tcp://good.test:22
 
@@ -34,6 +36,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     check.add_argument("files", metavar="FILE", nargs="+", help="a policy file (TOML)")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(call=_check)
+
+    from towpath.cli import policy_reports
+
+    policy_reports.add(actions)
 
     why = actions.add_parser("explain", help="say whether a destination is allowed, and why (exit 0 or 1)")
     why.add_argument("destination", metavar="DESTINATION", help="[SCHEME://]HOST[:PORT]")

@@ -18,6 +18,7 @@ examples:
   towpath run -- curl https://example.org/                    its own network, everything allowed
   towpath run --allow pypi.org:443 --allow files.pythonhosted.org:443 -- pip download six
   towpath run --policy agent.toml --report table -- ./agent   rules from a file, a table of all flows at the end
+  towpath run --learn agent.toml -- ./agent                   write down what it needs, as a policy
   towpath run --allow-local 5432 --publish 8080:80 -- ./app   the host's database in, the app's web page out
 
 exit code: the command's own; 126 and 127 as a shell has them; 125 when Towpath itself failed; killed by signal N,
@@ -47,6 +48,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     rules.add_argument(
         "--allow-unix", action="append", default=[], metavar="PATH", help="a Unix socket of the host's that it may use"
     )
+    rules.add_argument("--learn", metavar="FILE", help="write the smallest policy that would have let this run pass")
+    rules.add_argument(
+        "--learn-wildcards",
+        action="store_true",
+        help="with --learn: one rule for three names of one parent",
+    )
     judge = parser.add_argument_group("who else decides")
     judge.add_argument(
         "--filter",
@@ -70,6 +77,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     inherit.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set, or with NAME= empty")
     inherit.add_argument(
         "--keep-fd", action="append", default=[], type=int, metavar="N", help="keep an open descriptor of any kind"
+    )
+    inherit.add_argument(
+        "--no-protect", action="store_true", help="let it write files that run later: shell start-up, ~/.ssh, git hooks"
     )
     say = parser.add_argument_group("what it says")
     say.add_argument("--report", choices=("table", "json", "none"), help="of all flows (default: none)")
@@ -130,6 +140,9 @@ def call(options: argparse.Namespace) -> int:
                 on_failure=options.on_failure,
                 reload=options.reload,
                 ask_with=options.ask_with,
+                protect=not options.no_protect,
+                learn=options.learn,
+                learn_wildcards=options.learn_wildcards,
             )
         )
     except CommandUnusable as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from typing import Any
 
@@ -16,8 +17,13 @@ _Path = tuple[str | int, ...]
 _TYPES = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "a table"}
 
 
-def load_file(path: str) -> list[Place]:
-    """The places of one file: what stands at its top, then each `[[rule]]` table in order.
+_MOST_NESTED = 8
+
+
+def load_file(path: str, above: tuple[str, ...] = ()) -> list[Place]:
+    """The places of one file: what stands at its top, then each `[[rule]]` table, then the files that it includes.
+
+    An included path is relative to the file; `above` are the files that include this one.
 
     Raises `ConfigInvalid` whose `where` is ``FILE:LINE:COLUMN`` (``FILE`` when it cannot be read).
 
@@ -27,6 +33,8 @@ def load_file(path: str) -> list[Place]:
         comment = "news, but not their trackers"
         deny = ["*.ads.test"]
         allow = ["*.news.test"]
+
+    With ``include = ["base.toml"]`` the rules of another file follow, so that its own are asked first.
     """
     try:
         with open(path, "rb") as file:
@@ -35,14 +43,15 @@ def load_file(path: str) -> list[Place]:
         raise ConfigInvalid(path, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigInvalid(path, f"byte {error.start + 1} is not UTF-8", "save the file as UTF-8") from error
-    return _File(path, text).places()
+    return _File(path, text, above).places()
 
 
 class _File:
-    __slots__ = ("_locator", "_path", "_text")
+    __slots__ = ("_above", "_locator", "_path", "_text")
 
-    def __init__(self, path: str, text: str) -> None:
+    def __init__(self, path: str, text: str, above: tuple[str, ...]) -> None:
         self._path = path
+        self._above = above
         self._text = text.replace("\r\n", "\n")
         self._locator: Locator | None = None
 
@@ -52,7 +61,7 @@ class _File:
         except tomllib.TOMLDecodeError as error:
             reason, _, position = str(error).partition(" (at ")
             raise ConfigInvalid(self._position(position), f"this is not TOML: {reason}") from error
-        self._keys(tree, (), ("allow", "deny", "rule"))
+        self._keys(tree, (), ("allow", "deny", "rule", "include"))
         places = []
         if "allow" in tree or "deny" in tree:
             allow, deny = self._rules(tree, "allow", ()), self._rules(tree, "deny", ())
@@ -69,8 +78,29 @@ class _File:
                 raise self._fault((*here, "comment"), f"comment is a string, not {_kind(table['comment'])}")
             allow, deny = self._rules(table, "allow", here), self._rules(table, "deny", here)
             places.append(Place(allow, deny, self._where(here), "allow" in table))
+        places += self._included(tree)
         if not places:
             raise ConfigInvalid(self._path, "there is no rule in it", "allow = [] refuses everything")
+        return places
+
+    def _included(self, tree: dict[str, Any]) -> list[Place]:
+        paths = tree.get("include", [])
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise self._fault(("include",), "include is a list of paths", 'include = ["base.toml"]')
+        places = []
+        for at, path in enumerate(paths):
+            whole = os.path.join(os.path.dirname(self._path), path)
+            above = (*self._above, os.path.realpath(self._path))
+            if os.path.realpath(whole) in above:
+                raise self._fault(("include", at), f"{path} includes this file, which includes it")
+            if len(above) > _MOST_NESTED:
+                raise self._fault(("include", at), f"more than {_MOST_NESTED} files include each other in a row")
+            try:
+                places += load_file(whole, above)
+            except ConfigInvalid as error:
+                if error.where == whole:
+                    raise self._fault(("include", at), f"{path} {error.reason}", error.hint) from error
+                raise
         return places
 
     def _keys(self, table: dict[str, Any], here: _Path, known: tuple[str, ...]) -> None:

@@ -117,11 +117,13 @@ class DnsService:
         if decision.verdict == "deny":
             self._refuse(data, question, name, reply, flow, decision)
         elif self._filtering is None:
+            self._ledger.question_passed(flow, name)
             self._forward(data, question, reply, stream=stream)
         else:
 
             def decided(refusal: Decision | None, silent: bool) -> None:
                 if refusal is None:
+                    self._ledger.question_passed(flow, name)
                     self._forward(data, question, reply, stream=stream)
                 else:
                     answer = (lambda _answer: None) if silent else reply

@@ -14,18 +14,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Flow"]
 
+_MOST_SAID = 64
+"""Hosts of one HTTP connection that are remembered."""
+
 
 class Flow:
     """One TCP connection, UDP association, ping or DNS question.
 
     `address` is packed; it is `b""` for a question that was refused before it had one. `name_from` says how the name
-    was learnt: "dns", "sni", "host", "quic sni", "question" or "". `sent` and `received` are the program's bytes,
-    `packets` what was counted of both. `screening` is the flow before the filters, `by` the filter that dropped it.
+    was learnt: "dns", "sni", "host", "quic sni", "question" or "". `names` are all that DNS gave the address, `said`
+    what the bytes named, with how. `sent` and `received` are the program's bytes, `packets` what was counted of both.
+    `screening` is the flow before the filters, `by` the filter that dropped it.
     """
 
     __slots__ = (
-        "address", "by", "decision", "direction", "ended", "error", "held", "name", "name_from", "number", "owner",
-        "packets", "port", "received", "screening", "sent", "source", "source_port", "started", "transport",
+        "address", "by", "decision", "direction", "ended", "error", "held", "name", "name_from", "names", "number",
+        "owner", "packets", "port", "received", "said", "screening", "sent", "source", "source_port", "started",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, transport: str, source: bytes, source_port: int, address: bytes, port: int) -> None:
@@ -38,6 +43,8 @@ class Flow:
         self.direction = "out"
         self.name = ""
         self.name_from = ""
+        self.names: tuple[str, ...] = ()
+        self.said: dict[str, str] = {}
         self.owner: owners.Owner | None = None
         self.held: owners.Found | None = None
         self.decision: Decision | None = None
@@ -49,6 +56,12 @@ class Flow:
         self.received = 0
         self.started = time.time()
         self.ended: float | None = None
+
+    def note(self, name: str, how: str) -> None:
+        """The flow itself has named whom it is for."""
+        self.name, self.name_from = name, how
+        if len(self.said) < _MOST_SAID:
+            self.said[name] = how
 
     @property
     def host(self) -> str:

@@ -53,6 +53,7 @@ class Manager:
             records=self._report if as_json else None,
             table=options.report == "table",
         )
+        self._learnt = self._open_learnt()
         self._warn_of_loopback()
         self._loop = Loop()
         self._services: Services | None = None
@@ -85,6 +86,29 @@ class Manager:
                     f"{rule.where}: {rule.text} names the run's own loopback, which is always open; for a service of "
                     f"the host's: --allow-local {port}",
                 )
+
+    def _open_learnt(self) -> TextIO | None:
+        path = self._options.learn
+        if path is None:
+            return None
+        from towpath.policy.learn import Learner
+
+        self._ledger.learner = Learner()
+        try:
+            return open(path, "x", encoding="utf-8")
+        except FileExistsError:
+            hint = "choose another name, and compare: towpath policy diff"
+            raise ConfigInvalid("--learn", f"{path} exists already", hint) from None
+        except OSError as error:
+            raise ConfigInvalid("--learn", f"{path}: {error.strerror}") from None
+
+    def _write_learnt(self, file: TextIO) -> None:
+        """Whatever the command has written there meanwhile goes."""
+        assert self._ledger.learner is not None
+        command = " ".join(self._options.argv)
+        with file:
+            os.ftruncate(file.fileno(), 0)
+            file.write(self._ledger.learner.text(f"towpath run -- {command}", wildcards=self._options.learn_wildcards))
 
     def _open_report(self) -> TextIO:
         if self._options.report_file is None:
@@ -131,7 +155,8 @@ class Manager:
             import json  # noqa: F401
         if self._options.report == "table":
             import towpath.sandbox.table  # noqa: F401
-        if any(slot[0] == "udp" for rule in self._policy.rules for slot in readable_slots(rule)):
+        reads_quic = any(slot[0] == "udp" for rule in self._policy.rules for slot in readable_slots(rule))
+        if reads_quic or self._learnt is not None:
             quic_keys.load()
 
     def _policy_text(self) -> str:
@@ -187,6 +212,8 @@ class Manager:
         if self._filters is not None:
             self._filters.stop()
         self._ledger.finish()
+        if self._learnt is not None:
+            self._write_learnt(self._learnt)
         if self._options.report == "table":
             from towpath.sandbox.table import print_table
 

@@ -36,6 +36,7 @@ class NameEvidence:
                 self.generation += 1
                 if len(known) >= MOST_NAMES:
                     del known[next(iter(known))]
+            known.pop(name, None)  # the latest answer stands last
             known[name] = moment + max(float(ttl), LEAST_LIFETIME)
             self._next_expiry = min(self._next_expiry, known[name])
         while len(self._names) > MOST_ADDRESSES:

@@ -29,3 +29,6 @@ class RunOptions(NamedTuple):
     on_failure: Literal["block", "pass"] = "block"
     reload: bool = False
     ask_with: str | None = None
+    protect: bool = True
+    learn: str | None = None
+    learn_wildcards: bool = False

@@ -12,6 +12,7 @@ from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
     from towpath.kernel.system import owners
+    from towpath.policy.learn import Learner
     from towpath.policy.policy import Decision
 
 __all__ = ["LEVELS", "Ledger", "Row"]
@@ -62,6 +63,7 @@ class Ledger:
         self.rows: dict[Row, _Sum] = {}
         self.allowed = self.refused_flows = self.failed = 0
         self.overruns = 0
+        self.learner: Learner | None = None
         self.screened_ended: Callable[[Flow], None] = lambda _flow: None
         """Called for every flow that filters were asked about, when it is over."""
 
@@ -109,9 +111,10 @@ class Ledger:
         self._numbers += 1
         flow.number = self._numbers
         flow.decision = decision
+        flow.names = names
         if names:
             flow.name, flow.name_from = names[0], "dns"
-        if self._thorough:
+        if self._thorough or self.learner is not None:
             self.find_owner(flow)
         if decision.verdict == "allow":
             self._tell_allowed(flow, decision)
@@ -155,6 +158,12 @@ class Ledger:
             self._tell_refusal(flow, f"{flow.name} (dns)", decision, counts=again)
         self._record(flow)
 
+    def question_passed(self, flow: Flow, name: str) -> None:
+        """A DNS question may leave: it is noted by a run that learns."""
+        if self.learner is not None:
+            self.find_owner(flow)
+            self.learner.question(name, _program(flow))
+
     def _tell_refusal(self, flow: Flow, what: str, decision: Decision, *, counts: bool = True) -> None:
         text = f"refused {_who(flow)} -> {what}: {decision.reason}"
         if decision.hint:
@@ -179,6 +188,9 @@ class Ledger:
             self.screened_ended(flow)
         if flow.decision is not None and flow.decision.verdict == "deny":
             return
+        if self.learner is not None and flow.direction == "out":
+            address = text_of(flow.address)
+            self.learner.flow(flow.transport, address, flow.port, flow.names, flow.said, _program(flow))
         if flow.error and not flow.sent and not flow.received:
             self.failed += 1
         else:
@@ -270,6 +282,7 @@ def _as_record(flow: Flow, decision: Decision | None, verdict: str, rule: str) -
         "port": flow.port or None,
         "name": flow.name or None,
         "name_from": flow.name_from or None,
+        "names": list(flow.names),
         "verdict": "refused" if decision and decision.verdict == "deny" else "allowed",
         "rule": rule or None,
         "where": decision.rule.where if decision and decision.rule else None,

@@ -18,6 +18,7 @@ from towpath.kernel.scope import QUEUE_NUMBER, CommandExit, ScopePlan
 from towpath.sandbox import ruleset
 from towpath.sandbox.command import find, unusable
 from towpath.sandbox.options import RunOptions
+from towpath.sandbox.protect import protected_paths
 
 if TYPE_CHECKING:
     from towpath.sandbox.filter_run import FilterRun
@@ -98,11 +99,12 @@ def make_plan(options: RunOptions, read_only: list[str]) -> ScopePlan:
     _check(options)
     own6 = OWN6 if system.addresses.has_ipv6() else None
     own = [OWN4, own6] if own6 else [OWN4]
+    folder = _folder()
     return ScopePlan(
         argv=options.argv,
         environment=environment,
         executable=executable,
-        folder=_folder(),
+        folder=folder,
         address4=OWN4,
         address6=own6,
         relay_port=_RELAY_PORT,
@@ -115,7 +117,7 @@ def make_plan(options: RunOptions, read_only: list[str]) -> ScopePlan:
         kept_sockets=options.allow_unix,
         kept_descriptors=options.keep_fd,
         runtime_folder=os.environ.get("XDG_RUNTIME_DIR"),
-        read_only=read_only,
+        read_only=[*read_only, *(protected_paths(os.environ.get("HOME"), folder) if options.protect else [])],
     )
 
 

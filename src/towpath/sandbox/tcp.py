@@ -22,6 +22,7 @@ from towpath.sandbox.flows import Flow
 from towpath.sandbox.hello_gate import HelloGate
 from towpath.sandbox.http_gate import HttpGate, farewell
 from towpath.sandbox.look import PATIENCE, FirstWords, Look
+from towpath.sandbox.naming import NamingGate
 from towpath.sandbox.stream import Gate, Stream
 from towpath.wire.ip import Packet, text_of, version_of
 
@@ -208,7 +209,7 @@ class TcpIntake:
             if decision.verdict == "look":
                 self._look(flow, client, server)
             else:
-                self._relay(flow, client, server)
+                self._relay(flow, client, server, NamingGate(flow) if self._ledger.learner is not None else None)
 
     def _relay(
         self,
@@ -296,7 +297,7 @@ class TcpIntake:
             return
         decision = self._judge.seen("tcp", flow.address, flow.port, words.scheme, words.name)
         if words.scheme == "tls" and words.name:
-            flow.name, flow.name_from = words.name, "sni"
+            flow.note(words.name, "sni")
             if flow.screening is not None:
                 flow.screening.named(words.name, "sni")
         if decision.verdict == "allow":
@@ -327,7 +328,7 @@ class TcpIntake:
     def _http_gate(self, flow: Flow) -> HttpGate:
         def ask(host: str) -> Decision:
             decision = self._judge.seen("tcp", flow.address, flow.port, "http", host)
-            flow.name, flow.name_from = host, "host"
+            flow.note(host, "host")
             if decision.verdict == "allow" and flow.decision is not decision:
                 self._ledger.decided(flow, decision)
             return decision

@@ -198,7 +198,7 @@ class UdpIntake:
             self._ledger.closed(flow)
             return _REASONS.get(error.errno or 0, _HOST)
         association = self._table[key] = _Association(flow, outside)
-        if decision.verdict == "look":
+        if decision.verdict == "look" or self._ledger.learner is not None:
             association.quic = QuicFlow(lambda hello: self._admits(flow, hello))
         if flow.screening is not None:
             self._join(key, association, flow.screening)
@@ -238,7 +238,7 @@ class UdpIntake:
     def _admits(self, flow: Flow, hello: ClientHello) -> bool:
         decision = self._judge.seen("udp", flow.address, flow.port, "quic", hello.server_name)
         if hello.server_name:
-            flow.name, flow.name_from = hello.server_name, "quic sni"
+            flow.note(hello.server_name, "quic sni")
             if flow.screening is not None:
                 flow.screening.named(hello.server_name, "quic sni")
         if decision.verdict == "allow":
