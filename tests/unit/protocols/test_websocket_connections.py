@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -205,13 +208,18 @@ def test_after_its_last_message_a_client_still_gets_the_answers() -> None:
     run(body)
 
 
+async def open_by_hand(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The server's side of the opening."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    key = head.partition("Sec-WebSocket-Key: ")[2].partition("\r\n")[0]
+    answer = "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+    writer.write(f"{answer}{accept_key(key)}\r\n\r\n".encode())
+
+
 def test_a_peer_that_never_closes_is_left_after_the_patience() -> None:
     async def body() -> None:
         async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            key = head.partition("Sec-WebSocket-Key: ")[2].partition("\r\n")[0]
-            answer = "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-            writer.write(f"{answer}{accept_key(key)}\r\n\r\n".encode())
+            await open_by_hand(reader, writer)
             await reader.read()
             writer.close()
 
@@ -222,6 +230,36 @@ def test_a_peer_that_never_closes_is_left_after_the_patience() -> None:
             async with Connection(f"ws://127.0.0.1:{port}/", parameters):
                 begun = loop.time()
             assert 0.15 < loop.time() - begun < 2
+
+    run(body)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_peer_that_answers_a_close_by_going_is_not_waited_for(
+    reset: bool, secure: bool, pki: Pki, identity: tuple[Path, Path]
+) -> None:
+    async def body() -> None:
+        async def go(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await open_by_hand(reader, writer)
+            await reader.readexactly(8)  # a masked close with its code
+            made = writer.get_extra_info("socket")
+            if reset:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+
+        context = None
+        if secure:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*identity)
+        tls = Tls(server_name=HOST, anchors=Anchors.of(pki.root.certificate))
+        async with await asyncio.start_server(go, "127.0.0.1", 0, ssl=context) as server:
+            port = server.sockets[0].getsockname()[1]
+            loop = asyncio.get_running_loop()
+            url = f"{'wss' if secure else 'ws'}://127.0.0.1:{port}/"
+            async with Connection(url, Parameters.websocket(tls=tls, frames=WebSocket(close_patience=60))):
+                begun = loop.time()
+            assert loop.time() - begun < 2
 
     run(body)
 
