@@ -327,15 +327,17 @@ class _Decision:
         request = WebSocketRequest(head.words["target"], head.headers, tuple(offered), head.first("origin"))
         try:
             verdict = self._accept(request) if self._accept is not None else Accept()
+            if not isinstance(verdict, (Accept, Refuse)):
+                # Such as a coroutine: what is no word of welcome must not let anybody in.
+                raise Misuse(f"accept gives Accept or Refuse, and has given {verdict!r}")
             if isinstance(verdict, Accept) and verdict.subprotocol not in (None, *offered):
                 raise Misuse(f"the client has not offered the subprotocol {verdict.subprotocol!r}")
         except Exception as error:
             # The client is told that something broke here; what, is for those who wrote it.
             self.error, verdict = error, Refuse(500)
         self.verdict = verdict
-        return (
-            next((one for one in offered if one == verdict.subprotocol), None) if isinstance(verdict, Accept) else None
-        )
+        chosen = verdict.subprotocol if isinstance(verdict, Accept) else None
+        return next((one for one in offered if one == chosen), None)
 
 
 def _agreed(extensions: Sequence[Extension]) -> Deflate | None:
