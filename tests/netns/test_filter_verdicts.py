@@ -439,3 +439,36 @@ def test_a_run_with_a_filter_leaves_nothing_behind(run: Runner, author: Author, 
     done = run("--filter", mine, command="true")
     assert said(done.err) == [{"stopped": 0}]
     assert len(world["client"].run(["ls", "/proc"]).stdout.split()) <= len(before) + 1
+
+
+def test_a_hello_in_two_pieces_is_shown_whole_and_names_the_flow(run: Runner, author: Author, world: Lab) -> None:
+    mine = author("""
+        def handle_new_flow(self, flow):
+            return Peek(outbound=8192)
+
+        def handle_outbound_data(self, flow, offset, data):
+            say(offset=offset, length=len(data), name=flow.name, source=flow.name_from)
+            return Allow() if flow.name_from == "sni" else Peek(outbound=8192)
+    """)
+    program = f"""
+import socket, ssl, time
+context = ssl._create_unverified_context()
+incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+tls = context.wrap_bio(incoming, outgoing, server_hostname="web.test")
+try:
+    tls.do_handshake()
+except ssl.SSLWantReadError:
+    hello = outgoing.read()
+s = socket.create_connection(("{world["web"].address4}", 443))
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+s.sendall(hello[:100])
+time.sleep(0.3)
+s.sendall(hello[100:])
+print(s.recv(1)[0], len(hello))
+"""
+    done = run("--filter", mine, command=python(program))
+    kind, length = map(int, done.out.split())
+    assert kind == 22  # the server's part of the handshake
+    shown = said(done.err)
+    assert shown[0] == {"offset": 0, "length": 100, "name": None, "source": None}
+    assert shown[-1] == {"offset": 0, "length": length, "name": "web.test", "source": "sni"}
