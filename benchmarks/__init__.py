@@ -20,4 +20,5 @@ NAMES = (
     "echo_message",
     "connect",
     "bulk",
+    "websocket",
 )

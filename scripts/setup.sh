@@ -29,7 +29,7 @@ if [ "${1:-}" = peers ]; then
     scripts/peers-npm.sh
 fi
 [ "$want" != "$(cat .cache/setup.stamp 2>/dev/null)" ] || [ ! -x .venv/bin/towpath ] || {
-    [ "${1:-}" != peers ] || echo "$want" >.cache/peers.stamp
+    [ "${1:-}" != peers ] || { scripts/peers-pypi.sh; echo "$want" >.cache/peers.stamp; }
     exit 0
 }
 debian requirements/debian.txt
@@ -42,4 +42,4 @@ echo "setup: installing the locked Python dependencies" >&2
 .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.lock
 .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 echo "$want" >.cache/setup.stamp
-[ "${1:-}" != peers ] || echo "$want" >.cache/peers.stamp
+[ "${1:-}" != peers ] || { scripts/peers-pypi.sh; echo "$want" >.cache/peers.stamp; }

@@ -17,6 +17,8 @@
     ├── RaceFailed (OSError)         every address was tried: .attempts (in `towpath.connection.racing`)
     ├── TrustRefused                 a certificate is not accepted: .result (in `towpath.trust.result`)
     ├── ConnectionFailed (OSError)   a connection could not be made, or was lost: .endpoint .errno .report
+    │   ├── WebSocketRefused         ... the answer to the opening: .status .headers (in `towpath.protocols`)
+    │   └── WebSocketClosed          ... the peer's last word: .code .reason (in `towpath.protocols`)
     ├── Cancelled                    this side cancelled what was waited for
     ├── EndOfStream (EOFError)       the peer ended before what was asked for had come: .partial
     └── TimedOut (TimeoutError)      an own deadline passed: .phase

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.fuzz import websocket
+
 from towpath.connection.endpoint import Endpoint
 from towpath.errors import ConnectionFailed, EndOfStream, Misuse, PeerViolation
 from towpath.protocols import Delimiter, FixedSize, Json, KeepAlive, Layer, LengthPrefix, Lines, Tls, Tlv
@@ -56,7 +58,10 @@ def endpoint_text(data: bytes) -> None:
     assert Endpoint.parse(str(endpoint)) == endpoint
 
 
-ENTRIES: dict[str, Callable[[bytes], None]] = {entry.__name__: entry for entry in (endpoint_text, framers, tls_answers)}
+ENTRIES: dict[str, Callable[[bytes], None]] = {
+    **{entry.__name__: entry for entry in (endpoint_text, framers, tls_answers)},
+    **websocket.ENTRIES,
+}
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "endpoint_text": (
@@ -72,4 +77,5 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"\x16\3\3\0\4\x0e\0\0\0",
         bytes.fromhex("160303002a020000260303") + bytes(32) + b"\0\x13\x01\0",
     ),
+    **websocket.SEEDS,
 }

@@ -49,7 +49,7 @@ class Connection:
     def __init__(self, endpoint: Endpoint | str, parameters: Parameters, *, network: Network | None = None) -> None:
         """Connects to nothing yet. `network` replaces the system's view of paths, for tests."""
         self.endpoint = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
-        self.parameters = parameters
+        self.parameters = parameters = parameters.toward(self.endpoint)
         self._network = network
         self._life = Lifecycle()
         self._establishment = Establishment(self.endpoint, parameters, network)
@@ -318,6 +318,9 @@ class Connection:
             self._path_task = asyncio.get_running_loop().create_task(watch)
 
     def _fail(self, error: Exception) -> None:
+        if self._ending and self._channel is not None:
+            # A layer waits for a goodbye that cannot come any more.
+            self._channel.loop.call_soon(self._channel.close)
         if self._ending or self.state in (State.FAILED, State.CANCELLED):
             return
         if self._turns is not None:

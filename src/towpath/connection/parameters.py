@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from towpath.connection.endpoint import AddressEndpoint, Endpoint, UnixEndpoint
+from towpath.connection.endpoint import AddressEndpoint, Endpoint, UnixEndpoint, UrlEndpoint
 from towpath.connection.liveness import Liveness
 from towpath.errors import Misuse
 from towpath.path.path import PathRequirements
 from towpath.protocols.layer import Layer
+
+if TYPE_CHECKING:
+    from towpath.protocols.tls import Tls
+    from towpath.protocols.websocket import WebSocket
 
 __all__ = ["ExpiredDns", "Keepalive", "Parameters", "ServiceClass", "Tcp", "Udp"]
 
@@ -133,6 +137,43 @@ class Parameters:
         from towpath.protocols.tls import Tls
 
         return cls(options or Tcp(), (Tls(**tls), *framers))
+
+    @classmethod
+    def websocket(
+        cls,
+        *,
+        framers: Sequence[Layer[Any]] = (),
+        options: Tcp | None = None,
+        tls: Tls | None = None,
+        secure: bool = True,
+        frames: WebSocket | None = None,
+        **opening: Any,
+    ) -> Parameters:
+        """WebSocket over TLS over a stream; where the endpoint's URL says ``ws:``, without TLS.
+
+        `tls` and `frames` are the layers to use instead of plain ones. A listener without TLS has ``secure=False``.
+        `opening` are the arguments of `towpath.protocols.WebSocketOpening`. ::
+
+            Parameters.websocket(subprotocols=["chat"], frames=WebSocket(maximum=1 << 24))
+            Parameters.websocket(tls=Tls(identity=(chain, key)), origins=["https://news.example"])
+        """
+        from towpath.protocols.tls import Tls
+        from towpath.protocols.websocket import WebSocket
+        from towpath.protocols.websocket_opening import WebSocketOpening
+
+        layers: tuple[Layer[Any], ...] = (WebSocketOpening(**opening), frames or WebSocket(), *framers)
+        return cls(options or Tcp(), (tls or Tls(), *layers) if secure else layers)
+
+    def toward(self, endpoint: Endpoint) -> Parameters:
+        """What they are for this endpoint: a URL with ``ws:`` has no TLS below WebSocket (RFC 6455 section 3)."""
+        if not isinstance(endpoint, UrlEndpoint) or endpoint.scheme != "ws" or len(self.layers) < 2:
+            return self
+        from towpath.protocols.tls import Tls
+        from towpath.protocols.websocket_opening import WebSocketOpening
+
+        if isinstance(self.layers[0], Tls) and isinstance(self.layers[1], WebSocketOpening):
+            return replace(self, layers=self.layers[1:])
+        return self
 
     @classmethod
     def udp(cls, *, framers: Sequence[Layer[Any]] = ()) -> Parameters:

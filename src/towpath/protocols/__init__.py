@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from towpath.protocols.framer import Framer
+    from towpath.protocols.framers.authenticated_websocket import AuthenticatedWebSocket
     from towpath.protocols.framers.delimiter import Delimiter, Lines
     from towpath.protocols.framers.fixed_size import FixedSize
     from towpath.protocols.framers.json import Json, JsonValue
@@ -24,8 +25,22 @@ if TYPE_CHECKING:
     from towpath.protocols.message import Message
     from towpath.protocols.stack import Handshake, Outlet, Stack
     from towpath.protocols.tls import Tls, TlsDetails
+    from towpath.protocols.websocket import WebSocket, WebSocketFramer, WebSocketMetadata
+    from towpath.protocols.websocket_close import CloseCode, WebSocketClosed
+    from towpath.protocols.websocket_frames import Opcode
+    from towpath.protocols.websocket_opening import (
+        Accept,
+        Refuse,
+        WebSocketDetails,
+        WebSocketOpening,
+        WebSocketRefused,
+        WebSocketRequest,
+    )
 
 __all__ = [
+    "Accept",
+    "AuthenticatedWebSocket",
+    "CloseCode",
     "Delimiter",
     "FixedSize",
     "Framer",
@@ -38,15 +53,26 @@ __all__ = [
     "Lines",
     "Link",
     "Message",
+    "Opcode",
     "Outlet",
+    "Refuse",
     "Stack",
     "Tls",
     "TlsDetails",
     "Tlv",
+    "WebSocket",
+    "WebSocketClosed",
+    "WebSocketDetails",
+    "WebSocketFramer",
+    "WebSocketMetadata",
+    "WebSocketOpening",
+    "WebSocketRefused",
+    "WebSocketRequest",
 ]
 
 _HOMES = {
     "towpath.protocols.framer": ("Framer",),
+    "towpath.protocols.framers.authenticated_websocket": ("AuthenticatedWebSocket",),
     "towpath.protocols.framers.delimiter": ("Delimiter", "Lines"),
     "towpath.protocols.framers.fixed_size": ("FixedSize",),
     "towpath.protocols.framers.json": ("Json", "JsonValue"),
@@ -57,6 +83,17 @@ _HOMES = {
     "towpath.protocols.message": ("Message",),
     "towpath.protocols.stack": ("Handshake", "Outlet", "Stack"),
     "towpath.protocols.tls": ("Tls", "TlsDetails"),
+    "towpath.protocols.websocket": ("WebSocket", "WebSocketFramer", "WebSocketMetadata"),
+    "towpath.protocols.websocket_close": ("CloseCode", "WebSocketClosed"),
+    "towpath.protocols.websocket_frames": ("Opcode",),
+    "towpath.protocols.websocket_opening": (
+        "Accept",
+        "Refuse",
+        "WebSocketDetails",
+        "WebSocketOpening",
+        "WebSocketRefused",
+        "WebSocketRequest",
+    ),
 }
 
 

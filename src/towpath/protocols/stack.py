@@ -18,6 +18,10 @@ _Metadata = TypeVar("_Metadata")
 class Outlet(Protocol):
     """Both ends of a stack: the transport at its foot, the program on its top."""
 
+    @property
+    def congested(self) -> bool:
+        """So much waits for the transport that more should wait, too."""
+
     def transmit(self, message: Message) -> None:
         """The lowest layer sends."""
 
@@ -80,6 +84,11 @@ class Stack:
     @property
     def is_ready(self) -> bool:
         return self._ready == len(self.layers) and not self._over
+
+    @property
+    def is_congested(self) -> bool:
+        """The transport takes no more for now: what a layer sends by itself should wait."""
+        return self._outlet.congested
 
     @property
     def next_wakeup(self) -> float | None:
@@ -236,9 +245,8 @@ class Stack:
         while self._stopping is not None and self._stopping > 0:
             self._stopping -= 1
             place = self._stopping
-            if place > 0:
-                # What still comes belongs to nobody: the layer above has said its last word.
-                self.layers[place - 1].deliver = _drop
+            # What it still hands up belongs to nobody; what comes to it may be the word that it waits for.
+            self.layers[place].deliver = _drop
             if place > self._ready or (place == self._ready and self._running != place):
                 continue
             try:

@@ -37,6 +37,8 @@ class FramerHarness:
         """The program was told that the peer sends no more."""
         self.output_ended = False
         self.is_stopped = False
+        self.congested = False
+        """The transport takes no more; the test says so."""
         self._sent: list[Message] = []
         self._received: list[Message] = []
         self.stack = Stack(layers, Link(lambda: self.now, is_server, host, url or None), self)
