@@ -28,17 +28,7 @@ def test_a_server_that_speaks_first_is_heard(world: Lab) -> None:
 
 
 def test_a_datagram_is_sent_and_its_answer_printed(world: Lab) -> None:
-    with world["client"].popen(
-        [TOWPATH, "nc", "--udp", "time.test", "9000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write("what time is it?\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == "what time is it?\n"
-        finally:
-            process.kill()
+    assert nc(world, "--udp", "time.test", "9000", input="what time is it?\n").stdout == "what time is it?\n"
 
 
 def test_tls_is_judged_and_reported(world: Lab) -> None:
@@ -129,5 +119,24 @@ def test_a_unix_socket_is_an_endpoint_too(world: Lab, tmp_path: Path) -> None:
             while not place.exists():
                 assert time.monotonic() < deadline
             assert nc(world, "--unix", str(place), input="inside\n").stdout == "inside\n"
+        finally:
+            process.kill()
+
+
+def test_a_websocket_carries_lines_as_text_messages(world: Lab) -> None:
+    with world["client"].popen(
+        [TOWPATH, "nc", "-l", "--websocket", "127.0.0.1", "8803"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            assert "listening on" in process.stderr.readline()
+            assert process.stdin is not None
+            process.stdin.write("from the listener\n")
+            process.stdin.close()
+            done = nc(world, "--websocket", "ws://127.0.0.1:8803/", input="from the client\n")
+            assert done.stdout == "from the listener\n", done
+            assert process.stdout is not None
+            assert process.stdout.read() == "from the client\n"
         finally:
             process.kill()

@@ -26,6 +26,7 @@ examples:
   towpath nc --tls --anchors ca.pem --name news.test 192.0.2.7 8443
   towpath nc --udp time.example 123 < question      each read of standard input is a datagram
   towpath nc --unix /run/app.sock                   a Unix socket; @name for an abstract one
+  towpath nc --websocket wss://news.example/feed    each read of standard input is a text message
   towpath nc -l 8080                                wait for one connection; -k for one after the other
   towpath nc -l --tls --identity server.pem server.key 8443
   towpath nc --report news.example 443 < /dev/null  how it came to be: names, attempts, handshakes, times
@@ -50,6 +51,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     kinds = parser.add_argument_group("kind of connection (default: TCP)").add_mutually_exclusive_group()
     kinds.add_argument("--tls", action="store_true", help="TLS 1.2 or 1.3 over TCP")
+    kinds.add_argument(
+        "--websocket", action="store_true", help="WebSocket; WHERE is a ws: or wss: URL, or a port with -l"
+    )
     kinds.add_argument("--udp", action="store_true", help="UDP: messages are datagrams")
     parser.add_argument("--unix", action="store_true", help="WHERE is the path of a Unix socket")
     tls = parser.add_argument_group("TLS")
@@ -60,6 +64,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--identity", nargs=2, type=Path, metavar=("CHAIN", "KEY"), help="own certificate: a server needs one"
     )
     tls.add_argument("--key-log", type=Path, metavar="FILE", help="append the session's secrets, for a packet analyser")
+    parser.add_argument(
+        "-q", "--linger", type=float, default=1, metavar="SECONDS",
+        help="for answers to the last message, where there is no half-close: UDP, WebSocket (default: 1)",
+    )  # fmt: skip
     parser.add_argument(
         "-w", "--wait", type=float, default=30, metavar="SECONDS", help="for the connection to be made (default: 30)"
     )
@@ -113,20 +121,25 @@ def _endpoint(options: argparse.Namespace) -> Endpoint:
 
 def _parameters(options: argparse.Namespace) -> Parameters:
     from towpath.connection import Parameters
+    from towpath.protocols import Opcode, Tls, WebSocket
 
     if options.udp:
         return Parameters.udp()
-    if not options.tls:
+    if not options.tls and not options.websocket:
         return Parameters.tcp()
-    if options.listen and options.identity is None:
+    if options.tls and options.listen and options.identity is None:
         raise ConfigInvalid("--tls", "a server shows a certificate", "--identity CHAIN.pem KEY.pem")
-    return Parameters.tls(
+    tls = Tls(
         server_name=options.name,
         alpn=options.alpn,
         anchors=_anchors(options.anchors) if options.anchors else None,
         identity=tuple(options.identity) if options.identity else None,
         key_log=options.key_log,
     )
+    if not options.websocket:
+        return Parameters(layers=(tls,))
+    text = WebSocket(opcode=Opcode.TEXT)
+    return Parameters.websocket(tls=tls, frames=text, secure=not options.listen or options.identity is not None)
 
 
 def _anchors(file: Path) -> Anchors:
@@ -165,16 +178,19 @@ async def _listen(options: argparse.Namespace, endpoint: Endpoint, parameters: P
 
 
 async def _talk(options: argparse.Namespace, connection: Connection) -> int:
-    """Until both sides have said all; a person at a terminal is not waited for, nor the answer to a datagram."""
+    """Until both sides have said all; a person at a terminal is not waited for."""
     import asyncio
 
+    messages = options.udp or options.websocket
     measurement = connection.measure()
-    sending = asyncio.create_task(_send(connection))
+    sending = asyncio.create_task(_send(connection, half_close=not messages))
     receiving = asyncio.create_task(_receive(connection))
     try:
         await asyncio.wait([sending, receiving], return_when=asyncio.FIRST_COMPLETED)
-        if sending.done() and not options.udp:
-            await receiving
+        if sending.done():
+            # Only a byte stream can say that it sends no more and go on listening.
+            patience = options.linger if messages and not options.listen else None
+            await asyncio.wait([receiving], timeout=patience)
         elif receiving.done() and not sys.stdin.isatty():
             await sending
     finally:
@@ -190,12 +206,12 @@ async def _talk(options: argparse.Namespace, connection: Connection) -> int:
     return FINE
 
 
-async def _send(connection: Connection) -> None:
+async def _send(connection: Connection, *, half_close: bool) -> None:
     from towpath.connection import FINAL
 
     async for data in _standard_input():
         await connection.send(data)
-    if connection.maximum_datagram_size is None:
+    if half_close:
         await connection.send(b"", context=FINAL)
 
 
