@@ -26,6 +26,10 @@ BUS = """<busconfig><type>system</type><listen>unix:path={folder}/bus</listen><a
 """
 START = """set -e
 mount -t tmpfs none /run
+# Avahi hands its folder to its own user, whom a Lab host's user namespace has under root's number alone.
+sed 's/^avahi:x:[0-9]*:[0-9]*/avahi:x:0:0/' /etc/passwd >{folder}/passwd
+sed 's/^avahi:x:[0-9]*/avahi:x:0/' /etc/group >{folder}/group
+for file in passwd group; do mount --bind {folder}/$file /etc/$file; done
 export DBUS_SYSTEM_BUS_ADDRESS=unix:path={folder}/bus
 dbus-daemon --config-file={folder}/bus.conf --nofork --print-address=1 >{folder}/address 2>/dev/null &
 until [ -s {folder}/address ]; do :; done
