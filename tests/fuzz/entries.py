@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
+from towpath.hosting.first_words import read as read_first_words
 from towpath.hosting.manifest import inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText
 from towpath.linux import mounts, netlink, network_messages, nfqueue
@@ -15,7 +16,6 @@ from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
 from towpath.policy.policy import Policy
 from towpath.policy.rule import parse_rule
-from towpath.sandbox import look
 from towpath.wire import dns, ip
 from towpath.wire.address import pack, unpack
 from towpath.wire.http_request import RequestReader, looks_like
@@ -208,9 +208,9 @@ def queue_packet(data: bytes) -> None:
 
 def first_words(data: bytes) -> None:
     """What a client says first, in whatever pieces, is understood alike or not yet."""
-    whole = look.read(data)
+    whole = read_first_words(data)
     for end in range(0, len(data), max(1, len(data) // 8)):
-        part = look.read(data[:end])
+        part = read_first_words(data[:end])
         if part is not None and whole is not None and not part.fault and not whole.fault:
             assert (part.scheme, part.name) == (whole.scheme, whole.name)
 
