@@ -30,7 +30,7 @@ _VERDICT_MESSAGE = struct.Struct("=IHHIIBBHHHIIHHI")
 
 
 class Queued(NamedTuple):
-    """A packet in the queue: `data` from its IP head on, netfilter's `hook` (1 input, 2 forward, 3 output), its mark."""
+    """A packet in the queue: `data` from its IP head on; `hook` is netfilter's: 1 input, 2 forward, 3 output."""
 
     id: int
     data: bytes

@@ -1,9 +1,9 @@
 """An nftables table in one netlink batch, from the lines that `nft list` would print.
 
 The text is the plan: a subset of nft(8)'s own language, so that a rule set can be read, compared and checked with the
-`nft` program, while no program is started for it. The table of a run lives as long as its network namespace; an owner would
-add nothing to that, and closing an owner's socket makes its process wait for every processor (10 to 16 ms). The table
-of a whole host has an owner: see `towpath.linux.host_table`.
+`nft` program, while no program is started for it. The table of a run lives as long as its network namespace; an owner
+would add nothing to that, and closing an owner's socket makes its process wait for every processor (10 to 16 ms). The
+table of a whole host has one: see `towpath.linux.host_table`.
 
 The queue is asked for through the xt target NFQUEUE first and by nft's own `queue` where that is missing: a kernel
 without `queue` would start a program to look for its module, which takes as long as all the rest of a run's start.

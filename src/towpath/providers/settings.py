@@ -127,12 +127,13 @@ def _prefixes(where: str, remote: str) -> list[tuple[int, int, int, bool]]:
     """Version, how far to shift an address, what must be left then, and whether it is of loopback addresses alone."""
     if not remote:
         return [(4, 32, 0, False), (6, 128, 0, False)]
-    network = _network(where, remote)
+    network = parse_network(where, remote)
     shift = network.max_prefixlen - network.prefixlen
     return [(network.version, shift, int(network.network_address) >> shift, network.is_loopback)]
 
 
-def _network(where: str, text: str) -> IPv4Network | IPv6Network:
+def parse_network(where: str, text: str) -> IPv4Network | IPv6Network:
+    """The prefix that a rule's `remote` names; IPv4 in its mapped form is IPv4. Raises `ConfigInvalid`."""
     try:
         network = ip_network(text)
     except ValueError as error:

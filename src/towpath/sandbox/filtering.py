@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, cast
 
 from towpath.hosting.first_words import NameFinder
+from towpath.hosting.owners import as_seen
 from towpath.policy.policy import Decision
-from towpath.providers.flow import Address, Ancestor, FlowReport, NameSource, Owner, Question
+from towpath.providers.flow import Address, FlowReport, NameSource, Owner, Question
 from towpath.providers.flow import Flow as FlowSeen
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
     from towpath.hosting.filters import Filters
     from towpath.hosting.screening import Screening
-    from towpath.kernel.system import owners
     from towpath.providers.flow import Direction
     from towpath.providers.verdict import Drop
     from towpath.sandbox.flows import Flow
@@ -99,7 +98,7 @@ class Filtering:
         found = flow.owner
         if found is None:
             return None, _NO_OWNER
-        return _as_seen(found), None
+        return as_seen(found), None
 
     def _seen(self, flow: Flow) -> FlowSeen:
         owner, unknown = self._owner(flow)
@@ -142,12 +141,6 @@ class Filtering:
                 error=flow.error or None,
             ),
         )
-
-
-@lru_cache(maxsize=256)
-def _as_seen(owner: owners.Owner) -> Owner:
-    parents = tuple(Ancestor(pid, program) for pid, program in owner.parents)
-    return Owner(owner.pid, owner.program, owner.executable, owner.command, parents, owner.uid, owner.cgroup)
 
 
 def _refusal(by: str, drop: Drop) -> Decision:
