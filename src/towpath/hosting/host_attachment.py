@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from towpath.errors import HostFault, PeerViolation
 from towpath.hosting.host_flows import HostFlows, Key
-from towpath.hosting.host_rules import ALIVE, Hook, Step, host_lines, quiet_lines, step_lines
+from towpath.hosting.host_rules import ALIVE, Hook, Step, host_lines, quiet_lines, step_transactions
 from towpath.hosting.loop import IN, Loop, Timer
 from towpath.hosting.names import NameEvidence
 from towpath.hosting.owners import as_seen
@@ -89,10 +89,10 @@ class HostAttachment:
         self._queue = system.nfqueue.PacketQueue(queue, fail_open=fail_open)
         self._closers.append(self._queue.close)
         self._flows = HostFlows(self._filters, self._queue, self, self._describe, fail_open=fail_open)
-        self._steps = self._current_steps()
-        lines = host_lines(hooks, queue, self._steps, fail_open=fail_open)
+        lines = host_lines(hooks, queue, fail_open=fail_open)
         self._table = system.host_table.HostTable(TABLE, lines, ways)
         self._closers.append(self._table.close)
+        self.renew_rules()
         for watched, ready in (
             (self._queue.fileno(), self._packets),
             (self._conntrack.fileno(), self._ends),
@@ -117,7 +117,8 @@ class HostAttachment:
         """Another provider is in force in one of the sessions, or none."""
         steps = self._current_steps()
         if steps != self._steps:
-            self._table.change(step_lines(steps))
+            for lines in step_transactions(steps):
+                self._table.change(lines)
             self._steps = steps
 
     def _keep(self) -> None:

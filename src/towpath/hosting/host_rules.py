@@ -13,7 +13,18 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from towpath.providers.settings import FilterSettings, NetworkRule, parse_network
 
-__all__ = ["ALIVE", "ALLOWED", "FIELD", "REFUSED", "WATCHED", "Hook", "Step", "host_lines", "quiet_lines", "step_lines"]
+__all__ = [
+    "ALIVE",
+    "ALLOWED",
+    "FIELD",
+    "REFUSED",
+    "WATCHED",
+    "Hook",
+    "Step",
+    "host_lines",
+    "quiet_lines",
+    "step_transactions",
+]
 
 Hook: TypeAlias = Literal["forward", "output", "input"]
 
@@ -24,6 +35,8 @@ ALLOWED, REFUSED, WATCHED = 0x100000, 0x200000, 0x300000
 ALIVE = "alive"
 """The set that holds 0 while somebody answers the queue, where flows are to pass once nobody does."""
 _PATIENCE = 4
+_MOST_LINES = 350
+"""Of one transaction, whose message must fit into what a socket sends at once (net.core.wmem_default)."""
 _REST = 0xFFFFFFFF ^ FIELD
 _PRIORITIES: dict[Hook, int] = {"forward": 10, "input": 10, "output": -150}
 """After the host's own rules have dropped what they drop; for output before destinations are translated."""
@@ -46,8 +59,11 @@ def _keep(value: int) -> str:
     return f"ct mark set ct mark & {_REST:#x} | {value:#x}"
 
 
-def host_lines(hooks: Sequence[Hook], queue: int, steps: Sequence[Step], *, fail_open: bool) -> list[str]:
-    """The whole table, for `HostTable`. Copies of DNS answers go to the log group with the queue's number."""
+def host_lines(hooks: Sequence[Hook], queue: int, *, fail_open: bool) -> list[str]:
+    """The table for `HostTable` without static rules: every new flow is asked about.
+
+    Copies of DNS answers go to the log group with the queue's number.
+    """
     out = [f"set {ALIVE} timeout {_PATIENCE}"] if fail_open else []
     for hook in hooks:
         out += [
@@ -56,8 +72,9 @@ def host_lines(hooks: Sequence[Hook], queue: int, steps: Sequence[Step], *, fail
             f"{_is('ct', ALLOWED)} accept",
             "goto inbound" if hook == "input" else "goto outbound",
         ]
-    for chain, first in (("outbound", "out0"), ("inbound", "in0")):
-        out += [f"chain {chain}", "jump marked", f"{_SYN} goto {first}", f"meta l4proto udp ct state new goto {first}"]
+    for chain, new in (("outbound", "new_out"), ("inbound", "new_in")):
+        out += [f"chain {chain}", "jump marked", f"{_SYN} goto {new}", f"meta l4proto udp ct state new goto {new}"]
+        out += [f"chain {new}", "goto ask"]
     clean = f"meta mark set meta mark & {_REST:#x}"
     out += [
         "chain marked",
@@ -80,7 +97,7 @@ def host_lines(hooks: Sequence[Hook], queue: int, steps: Sequence[Step], *, fail
         "chain ask",
         f"meta mark & 0x0 == @{ALIVE} queue num {queue} bypass" if fail_open else f"queue num {queue}",
     ]
-    return out + _chains(steps)
+    return out
 
 
 def quiet_lines() -> list[str]:
@@ -88,10 +105,30 @@ def quiet_lines() -> list[str]:
     return ["flush ask"]
 
 
-def step_lines(steps: Sequence[Step]) -> list[str]:
-    """Changes the static rules of a table that was made for as many steps, in one transaction."""
+def step_transactions(steps: Sequence[Step]) -> list[list[str]]:
+    """Gives a table these static rules in place of those it has, in as many transactions as the kernel needs.
+
+    Where one is not enough, every new flow is asked about until the last of them: whoever is asked knows the rules too.
+    """
     made = _chains(steps)
-    return [f"flush {line.split()[1]}" for line in made if line.startswith("chain ")] + made
+    chains = [line for line in made if line.startswith("chain ")]
+    emptied = [*chains, *(f"flush {line.split()[1]}" for line in chains)]
+    entered = _entered("out0", "in0")
+    if len(made) <= _MOST_LINES:
+        return [[*emptied, *made, *entered]]
+    out = [_entered("ask", "ask"), emptied]
+    chain = ""
+    for at in range(0, len(made), _MOST_LINES):
+        part = made[at : at + _MOST_LINES]
+        out.append(part if part[0].startswith("chain ") else [chain, *part])
+        chain = next((line for line in reversed(part) if line.startswith("chain ")), chain)
+    return [*out, entered]
+
+
+def _entered(outbound: str, inbound: str) -> list[str]:
+    return [
+        "flush new_out", "flush new_in", "chain new_out", f"goto {outbound}", "chain new_in", f"goto {inbound}",
+    ]  # fmt: skip
 
 
 def _chains(steps: Sequence[Step]) -> list[str]:
@@ -126,7 +163,7 @@ def _rules(rules: Sequence[NetworkRule], way: str, targets: dict[str, str], *, l
         if loopback and (network is None or not network.is_loopback):
             continue
         if targets[rule.action] != target:
-            yield from _written(groups, target)
+            yield from _grouped(groups, target)
             groups, target = {}, targets[rule.action]
         side, port_side = _SIDES[way]
         family = "" if network is None else f"{'ip' if network.version == 4 else 'ip6'} {side}"
@@ -135,7 +172,7 @@ def _rules(rules: Sequence[NetworkRule], way: str, targets: dict[str, str], *, l
             tail = f"{transport} {port_side} {rule.port}" if rule.port else tail
             length = "" if network is None else str(network.prefixlen)
             groups.setdefault(f"{family}|{length}|{tail}", {})["" if network is None else _literal(network)] = None
-    yield from _written(groups, target)
+    yield from _grouped(groups, target)
 
 
 def _literal(network: object) -> str:
@@ -143,7 +180,7 @@ def _literal(network: object) -> str:
     return text.removesuffix("/32") if "." in text else text.removesuffix("/128")
 
 
-def _written(groups: dict[str, dict[str, None]], target: str) -> Iterator[str]:
+def _grouped(groups: dict[str, dict[str, None]], target: str) -> Iterator[str]:
     for key, literals in groups.items():
         family, _length, tail = key.split("|")
         members = list(literals)

@@ -12,6 +12,7 @@ without `queue` would start a program to look for its module, which takes as lon
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -19,15 +20,17 @@ from collections.abc import Sequence
 from towpath.errors import HostFault, Misuse
 from towpath.linux.netlink import (
     NETLINK_NETFILTER,
-    NLM_F_ACK,
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_REQUEST,
+    NLMSG_ERROR,
     NetlinkSocket,
     attr,
     be16,
     be32,
+    error_of,
     message,
+    messages,
     nested,
     text,
     u32,
@@ -275,7 +278,6 @@ class Batch:
         self._sets = 0
         self._control = struct.pack(">BBH", 0, 0, _SUBSYSTEM)
         self._out = [message(_BATCH_BEGIN, NLM_F_REQUEST, first, self._control)]
-        self.awaited: set[int] = set()
 
     @property
     def last(self) -> int:
@@ -284,8 +286,7 @@ class Batch:
 
     def add(self, kind: int, body: bytes, *, create: bool = True) -> None:
         self._sequence += 1
-        self.awaited.add(self._sequence)
-        flags = NLM_F_REQUEST | NLM_F_ACK | (NLM_F_CREATE | NLM_F_APPEND if create else 0)
+        flags = NLM_F_REQUEST | (NLM_F_CREATE | NLM_F_APPEND if create else 0)
         head = struct.pack(">BBH", _INET, 0, 0)
         self._out.append(message(_SUBSYSTEM << 8 | kind, flags, self._sequence, head + body))
 
@@ -344,10 +345,23 @@ class Batch:
         self.add(_NEWRULE, self._table + attr(2, text(chain)) + attr(4 | 0x8000, rule))
 
     def send(self, netlink: NetlinkSocket, operation: str) -> None:
-        """Raises `HostFault` when the kernel refuses any of it."""
+        """Raises `HostFault` with the first thing that the kernel refuses; then nothing has changed."""
         self._out.append(message(_BATCH_END, NLM_F_REQUEST, self.last, self._control))
         netlink.socket.send(b"".join(self._out))
-        netlink.await_acks(operation, self.awaited)
+        # A transaction is over when it has been sent, and what is said of it lies there. Only refusals are told one by
+        # one: a thousand acknowledgements would not fit.
+        refused: HostFault | None = None
+        while True:
+            try:
+                data = netlink.socket.recv(1 << 17, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            for kind, flags, _sequence, payload in messages(data):
+                code, words = error_of(flags, payload) if kind == NLMSG_ERROR else (0, "")
+                if code and refused is None:
+                    refused = HostFault(operation, code, words or os.strerror(code))
+        if refused is not None:
+            raise refused
 
 
 def make_table(name: str, lines: Sequence[str]) -> None:
