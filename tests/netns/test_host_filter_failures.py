@@ -46,8 +46,7 @@ def _manager(host_filter: HostFilterProcess) -> int:
 def test_what_was_decided_needs_nobody(routed: Lab, author: Author) -> None:
     with HostFilterProcess(routed, "office", [author(ALLOWING)]) as host_filter:
         command = [*python(TRANSFER), routed["web"].address4]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with routed["client"].popen(command, text=True, **pipes) as transfer:
+        with routed["client"].popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as transfer:
             assert transfer.stdin is not None
             assert transfer.stdout is not None
             assert transfer.stdout.readline() == "begun\n"

@@ -149,7 +149,10 @@ def test_a_provider_that_never_stops_is_killed_and_traffic_passes_at_once(routed
         assert not reaches(routed)
 
 
-def test_a_flow_that_waits_for_its_verdict_passes_when_the_filter_goes(routed: Lab, author: Author) -> None:
+@pytest.mark.parametrize(("port", "questions"), [(7, 1), (9000, 2)])
+def test_a_flow_that_waits_for_its_verdict_passes_when_the_filter_goes(
+    routed: Lab, author: Author, port: int, questions: int
+) -> None:
     mine = author("""
         def handle_new_flow(self, flow):
             say(asked=1)
@@ -168,13 +171,12 @@ s.connect((sys.argv[1], int(sys.argv[2])))
 s.sendall(b"hello")
 print("heard", s.recv(10))
 """
-    for port, questions in ((7, 1), (9000, 2)):
-        with HostFilterProcess(routed, "office", [mine]) as host_filter:
-            command = [*python(program), routed["web"].address4, str(port)]
-            with routed["client"].popen(command, stdout=subprocess.PIPE, text=True) as waiting:
-                host_filter.until_said(lambda said, enough=questions: len(said) == enough, "it was asked")
-                host_filter.do("disable")
-                assert waiting.communicate()[0] == "heard b'hello'\n"
+    with HostFilterProcess(routed, "office", [mine]) as host_filter:
+        command = [*python(program), routed["web"].address4, str(port)]
+        with routed["client"].popen(command, stdout=subprocess.PIPE, text=True) as waiting:
+            until(lambda: len(host_filter.said) == questions, "it was asked")
+            host_filter.do("disable")
+            assert waiting.communicate()[0] == "heard b'hello'\n"
 
 
 def test_a_flow_decided_before_a_switch_stays_decided_and_new_ones_are_asked(routed: Lab, author: Author) -> None:

@@ -178,6 +178,7 @@ class HostFlows:
             return
         screening.cut = lambda _drop: self._cut(flow)
         if screening.transparent:
+            screening.settle()
             flow.mark = ALLOWED
             for packet, _ in pending:
                 self._send(packet, ALLOWED)
@@ -281,6 +282,7 @@ class HostFlows:
             for packet in released:
                 self._send(packet, flow.mark)
         if over:
+            screening.settle()
             flow.streams.clear()
             flow.finder = None
 

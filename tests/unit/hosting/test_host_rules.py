@@ -13,7 +13,8 @@ from towpath.providers import FilterSettings, NetworkRule
 
 def _chain(lines: list[str], name: str) -> list[str]:
     """The rules that a chain has after these lines."""
-    current, rules = "", []
+    current = ""
+    rules: list[str] = []
     for line in lines:
         if line.startswith("chain "):
             current = line.split()[1]
