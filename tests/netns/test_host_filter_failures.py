@@ -91,6 +91,13 @@ def test_a_process_that_does_not_act_any_more_is_passed_or_blocks_as_was_chosen(
         until(lambda: reaches(routed), "it acts again", 5)
 
 
+def test_a_filter_that_acts_goes_on_being_asked(routed: Lab, author: Author) -> None:
+    with HostFilterProcess(routed, "office", [author(DROPPING)], "pass"):
+        deadline = time.monotonic() + 6  # longer than the kernel waits for somebody who does not act
+        while time.monotonic() < deadline:
+            assert not reaches(routed)
+
+
 @pytest.mark.parametrize(("on_failure", "passes"), [("pass", True), ("block", False)])
 @pytest.mark.parametrize("failure", ["kill", "stop", "deadlock", "slow"])
 def test_a_provider_that_fails_is_replaced_within_ten_seconds(

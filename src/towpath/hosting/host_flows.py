@@ -99,7 +99,7 @@ class HostFlows:
         """A packet that the rules gave to the queue. What cannot be read is dropped: nothing unread passes."""
         try:
             packet = ip.parse(queued.data)
-            segment = ip.segment(queued.data) if packet.protocol == ip.TCP else None
+            segment = None if packet.protocol == ip.UDP else ip.segment(queued.data)
         except PeerViolation:
             self._queue.verdict(queued.id, DROP)
             return
