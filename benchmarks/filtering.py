@@ -90,9 +90,9 @@ def open_snitch(place: Arena, node: str, _hook: str) -> Iterator[None]:
     }  # fmt: skip
     (folder / "default-config.json").write_text(json.dumps(configuration))
     daemon = program("opensnitchd", "opensnitch")
-    options = ["-rules-path", str(folder / "rules"), "-process-monitor-method", "proc", "-cpu-profile", ""]
+    options = f"-rules-path {folder}/rules -process-monitor-method proc -log-file {folder}/log"
     # It reads its settings from one place only; a file system of its own puts ours there.
-    script = f"mount --bind {folder} /etc/opensnitchd && exec {daemon} {' '.join(options[:4])} -log-file {folder}/log"
+    script = f"mount --bind {folder} /etc/opensnitchd && exec {daemon} {options}"
     with _popen(place, node, ["unshare", "-m", "sh", "-c", script]) as process:
         try:
             _await_queue(place, node, process)
