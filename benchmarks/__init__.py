@@ -8,6 +8,8 @@ NAMES = (
     "run_overhead",
     "run_connections",
     "relay_throughput",
+    "filter_connections",
+    "filter_throughput",
     "udp_round_trip",
     "run_memory",
     "policy_lookup",

@@ -13,9 +13,10 @@ from benchmarks.peers import program
 from benchmarks.rounds import Absent
 from towpath.testing import Command, Dns, Lab, LabPlan, UdpEcho
 
-__all__ = ["NAME", "Arena", "arena", "words_of"]
+__all__ = ["NAME", "ROUTER", "Arena", "arena", "words_of"]
 
 NAME = "good.test"
+ROUTER = "office"
 _SERVER = "198.51.100.80"
 """Not beside the client: pasta takes a neighbour of its card for a broadcast address."""
 _NGINX = """
@@ -58,8 +59,11 @@ def words_of(done: subprocess.CompletedProcess[str]) -> str:
 
 
 @contextmanager
-def arena(*, web: bool = False, iperf: bool = False) -> Iterator[Arena]:
-    """An `Arena`: `web` adds nginx on 80, 8080 and 443, `iperf` adds iperf3. Raises `Absent` without them."""
+def arena(*, web: bool = False, iperf: bool = False, routed: bool = False) -> Iterator[Arena]:
+    """An `Arena`: `web` adds nginx on 80, 8080 and 443, `iperf` adds iperf3. Raises `Absent` without them.
+
+    `routed` puts the client behind a router of its own, `ROUTER`.
+    """
     with TemporaryDirectory(prefix="towpath-bench-") as folder:
         Path(folder).chmod(0o755)
         services: list[Command | UdpEcho] = [UdpEcho(port=9000)]
@@ -68,8 +72,7 @@ def arena(*, web: bool = False, iperf: bool = False) -> Iterator[Arena]:
         if iperf:
             services.append(Command(command=(program("iperf3"), "-s"), port=5201))
         plan = (
-            LabPlan()
-            .host("client")
+            (LabPlan().router(ROUTER).host("client", on=ROUTER) if routed else LabPlan().host("client"))
             .host("server", names=(NAME,), ipv4=_SERVER, serves=services)
             .host("dns", serves=[Dns()])
         )

@@ -10,9 +10,11 @@ from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
 from towpath.hosting import messages
+from towpath.hosting.first_words import read as read_first_words
+from towpath.hosting.held_stream import HeldStream
 from towpath.hosting.manifest import inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText
-from towpath.linux import mounts, netlink, network_messages, nfqueue
+from towpath.linux import conntrack, mounts, netlink, network_messages, nfqueue, packet_log
 from towpath.names.binding import ServiceBinding
 from towpath.names.client import Lookup, Server
 from towpath.names.framing import MessageReader, framed
@@ -23,7 +25,6 @@ from towpath.policy.guard import local_kind, private_kind
 from towpath.policy.policy import Policy
 from towpath.policy.rule import parse_rule
 from towpath.providers.verdict import Drop
-from towpath.sandbox import look
 from towpath.wire import dns, ip
 from towpath.wire.address import pack, unpack
 from towpath.wire.http_request import RequestReader, looks_like
@@ -265,15 +266,52 @@ def network_facts(data: bytes) -> None:
 def queue_packet(data: bytes) -> None:
     packet = nfqueue.parse_packet(data)
     if packet is not None:
-        assert 0 <= packet[0] < 1 << 32
-        assert len(packet[1]) <= len(data)
+        assert 0 <= packet.id < 1 << 32
+        assert packet.data in data
+        assert 0 <= packet.mark < 1 << 32
+
+
+def tcp_segment(data: bytes) -> None:
+    """A segment is read wherever the packet is, and has no more bytes than the packet."""
+    try:
+        segment = ip.segment(data)
+    except PeerViolation:
+        return
+    assert ip.parse(data).protocol == ip.TCP
+    assert data.endswith(segment.payload)
+    assert 0 <= segment.sequence < 1 << 32
+
+
+def ended_flow(data: bytes) -> None:
+    for ended in conntrack.parse_ended(data):
+        assert ended.opened.protocol in (ip.TCP, ip.UDP)
+        assert ended.opened.reversed().reversed() == ended.opened
+
+
+def logged_packet(data: bytes) -> None:
+    assert all(packet and packet in data for packet in packet_log.parse_copies(data))
+
+
+def held_stream(data: bytes) -> None:
+    """Segments as the bytes say: each packet has one fate, and each byte of the stream is taken once."""
+    stream = HeldStream[int](0)
+    taken_bytes, fates, count = 0, [], 0
+    for count, (at, length) in enumerate(zip(data[::2], data[1::2], strict=False), 1):
+        taken = stream.take(at, bytes(length & 0x7F), length > 0xF0, count)
+        taken_bytes += sum(len(chunk) for chunk in taken.chunks)
+        fates += [*taken.passed, *taken.dropped]
+        if length & 1:
+            fates += stream.release(1)
+    fates += stream.release_all()
+    assert sorted(fates) == list(range(1, count + 1))
+    assert taken_bytes <= 255 + 127
 
 
 def first_words(data: bytes) -> None:
     """What a client says first, in whatever pieces, is understood alike or not yet."""
-    whole = look.read(data)
+    whole = read_first_words(data)
     for end in range(0, len(data), max(1, len(data) // 8)):
-        part = look.read(data[:end])
+        part = read_first_words(data[:end])
         if part is not None and whole is not None and not part.fault and not whole.fault:
             assert (part.scheme, part.name) == (whole.scheme, whole.name)
 
@@ -312,9 +350,12 @@ ENTRIES: dict[str, Entry] = {
         dns_reply,
         dns_screen,
         dns_stream,
+        ended_flow,
         first_words,
+        held_stream,
         http_request,
         ip_packet,
+        logged_packet,
         netlink_messages,
         network_facts,
         policy_explain,
@@ -325,6 +366,7 @@ ENTRIES: dict[str, Entry] = {
         resolver_files,
         rule_text,
         script_manifest,
+        tcp_segment,
         tls_handshake,
         tls_stream,
         worker_messages,
@@ -353,6 +395,27 @@ _RECORD = b"\x16\x03\x01" + len(_HANDSHAKE).to_bytes(2, "big") + _HANDSHAKE
 _IP4_UDP = bytes.fromhex("4500001d00000000401100000a0000010a000002123400350009000078")
 _IP6_PING = bytes.fromhex("6000000000083a40") + bytes(32) + bytes.fromhex("8000000000010001")
 _QUEUED = netlink.message(0x300, 0, 0, bytes(4) + netlink.attr(1, b"\0\0\0\x2a\x08\0\3") + netlink.attr(10, _IP4_UDP))
+_IP4_TCP = bytes.fromhex("4500002a00000000400600000a0000010a000002123400500000000700000000501800ff000000006869")
+_LOGGED = netlink.message(0x400, 0, 0, bytes(4) + netlink.attr(9, _IP4_UDP))
+
+
+def _tracked(kind: int, source: bytes, destination: bytes) -> bytes:
+    ports = netlink.attr(1, b"\x11") + netlink.attr(2, b"\x12\x34") + netlink.attr(3, b"\0\x35")
+    addresses = netlink.nested(1, netlink.attr(1, source), netlink.attr(2, destination))
+    return netlink.nested(kind, addresses, netlink.nested(2, ports))
+
+
+_COUNTS = netlink.attr(1, bytes(7) + b"\1") + netlink.attr(2, bytes(7) + b"\x21")
+_ENDED = netlink.message(
+    0x102,
+    0,
+    0,
+    bytes(4)
+    + _tracked(1, b"\x0a\0\0\1", b"\x0a\0\0\2")
+    + _tracked(2, b"\x0a\0\0\2", b"\x0a\0\0\1")
+    + netlink.nested(9, _COUNTS)
+    + netlink.nested(10, _COUNTS),
+)
 _LINK_BODY = bytes.fromhex("00000100030000000310010000000000") + netlink.attr(3, b"net\0")
 _LINK_BODY += netlink.attr(4, netlink.u32(1500)) + netlink.nested(18, netlink.attr(1, b"veth"))
 _ADDRESS_BODY = (
@@ -380,6 +443,10 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     ),
     "dns_screen": (_ANSWER,),
     "dns_stream": (framed(_QUERY) + framed(_ANSWER), b"\0\0\0\1x"),
+    "ended_flow": (_ENDED,),
+    "held_stream": (bytes(range(40)), b"\x00\x02\x04\x02\x02\x02\x01\x05"),
+    "logged_packet": (_LOGGED,),
+    "tcp_segment": (_IP4_TCP,),
     "first_words": (_REQUEST, _RECORD, b"SSH-2.0-x\r\n"),
     "ip_packet": (_IP4_UDP, _IP6_PING),
     "netlink_messages": (netlink.message(2, 0, 7, bytes(20)), netlink.message(3, 0, 1, netlink.attr(4, b"abc"))),

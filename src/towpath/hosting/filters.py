@@ -31,7 +31,8 @@ class Filters:
     """Starts a session for each bundle; the order of `bundles` is the order of questions.
 
     `started(error)` is called once, when all have started or the first has failed. `say(level, text)` tells the person
-    who started the run, `prompt` asks that person.
+    who started the run, `prompt` asks that person. `settings_changed` is called whenever another provider, or none, is
+    in force.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Filters:
         say: Callable[[str, str], None],
         prompt: Prompter,
         started: Callable[[TowpathError | None], None],
+        settings_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._nursery = nursery
@@ -52,6 +54,7 @@ class Filters:
         self._outputs: dict[str, int] = {}
         self._started: Callable[[TowpathError | None], None] | None = started
         self._to_start = len(bundles)
+        self._settings_changed = settings_changed
         services = Services(
             say=say,
             prompt=prompt,
@@ -130,6 +133,7 @@ class Filters:
         return True
 
     def _ask_again(self, session: FilterSession) -> None:
+        self._settings_changed()
         for screening in list(self._live.values()):
             screening.ask_again(session)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import select
 import time
 from collections import deque
@@ -41,7 +42,7 @@ class Loop:
     """Calls a handler with the ready events of its descriptor, until `stop`.
 
     A descriptor closed by one handler may be reused within the same batch of events; a handler is therefore never
-    called for events older than itself.
+    called for events older than itself. One thread runs it; of the others each may `post`.
     """
 
     def __init__(self) -> None:
@@ -53,6 +54,9 @@ class Loop:
         self._soon: deque[Callable[[], None]] = deque()
         self._batch = 0
         self._stopped = False
+        self._posted: deque[Callable[[], None]] = deque()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.watch(self._bell, IN, self._take_posted)
 
     def watch(self, descriptor: int, events: int, handler: Handler) -> None:
         self._epoll.register(descriptor, events)
@@ -102,6 +106,22 @@ class Loop:
         """Calls after the events that are ready now: for work that was cut short to be fair."""
         self._soon.append(call)
 
+    def post(self, call: Callable[[], None]) -> None:
+        """Calls in the loop's thread, in the order of posting; from any thread, and never waits.
+
+        What is posted after `close` is not called.
+        """
+        self._posted.append(call)
+        try:
+            os.eventfd_write(self._bell, 1)
+        except OSError:
+            pass  # closed
+
+    def _take_posted(self, _events: int) -> None:
+        os.eventfd_read(self._bell)
+        for _ in range(len(self._posted)):
+            self._posted.popleft()()
+
     def stop(self) -> None:
         self._stopped = True
 
@@ -137,6 +157,9 @@ class Loop:
 
     def close(self) -> None:
         self._epoll.close()
+        bell, self._bell = self._bell, -1
+        if bell >= 0:
+            os.close(bell)
 
 
 class Patience:

@@ -40,6 +40,10 @@ class _Watch:
         """Counts its questions: an answer to one that was put again is not the answer any more."""
 
 
+_ALLOWED = FlowInspection()
+_ALLOWED.verdict(Allow())
+
+
 class Screening:
     """Calls `decided(drop)` once: `None` when the flow may begin, perhaps while bytes are still to be looked at.
 
@@ -232,6 +236,11 @@ class Screening:
     def asked(self) -> list[FilterSession]:
         """The filters that were asked about this flow."""
         return [watch.session for watch in self._watches]
+
+    def settle(self) -> None:
+        """Forgets how the flow was looked at, for it is transparent: many such are remembered until they end."""
+        for watch in self._watches:
+            watch.inspection = _ALLOWED
 
     # What comes unasked.
 

@@ -278,13 +278,14 @@ class FilterSession:
             return
         self._successor = None
         started, self._started = self._started, None
-        if started is not None:
-            self.state = "failed"
-            started(error)
-        elif self._worker is not None:
+        if self._worker is not None:
             self._say("error", f"the new code was not taken over, the old stays: {error}")
+        elif started is not None:
+            self.state = "failed"
         else:
             self._failed(str(error))
+        if started is not None:
+            started(error)
 
     def _gone(self, worker: _Worker, reason: str) -> None:
         if worker in self._leaving:
@@ -330,13 +331,17 @@ class FilterSession:
 
     # What the user does.
 
-    def reload(self, bundle: Bundle) -> None:
-        """Takes over new code: the old worker serves until the new one has started."""
+    def reload(self, bundle: Bundle, started: Callable[[TowpathError | None], None] | None = None) -> None:
+        """Takes over new code: the old worker serves until the new one has started.
+
+        `started` is called once, with what was wrong if it did not.
+        """
         if self._successor is not None:
             self._abandon(self._successor)
         if self.state == "failed":
             self._failures.clear()
             self.state = "starting"
+        self._started = started
         self._successor = self._make(bundle)
 
     def change_rules(self, bundle: Bundle) -> None:
@@ -378,7 +383,7 @@ class FilterSession:
         worker.link.drop()
         started, self._started = self._started, None
         if started is not None:
-            started(TowpathError(f"{self.name} was switched off before it had started"))
+            started(TowpathError(f"{self.name} was switched off, or replaced, before it had started"))
 
     def _dismiss(self, worker: _Worker, reason: StopReason, done: Callable[[], None] = lambda: None) -> None:
         worker.stopping = True

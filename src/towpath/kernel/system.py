@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from towpath.kernel.hosts import Hosts
     from towpath.kernel.network import Network
-    from towpath.linux import addresses, confinement, mounts, owners, pipes, signals, sockets, transports, watch
+    from towpath.linux import (
+        addresses,
+        confinement,
+        conntrack,
+        host_table,
+        mounts,
+        nfqueue,
+        owners,
+        packet_log,
+        pipes,
+        signals,
+        sockets,
+        transports,
+        watch,
+    )
     from towpath.linux.scope import CommandStopped, LinuxScope, ProcessFolder, SocketsMade
 
     hosts: Hosts
@@ -28,10 +42,14 @@ __all__ = [
     "SocketsMade",
     "addresses",
     "confinement",
+    "conntrack",
+    "host_table",
     "hosts",
     "mounts",
     "network",
+    "nfqueue",
     "owners",
+    "packet_log",
     "pipes",
     "signals",
     "sockets",

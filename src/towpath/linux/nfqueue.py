@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from typing import NamedTuple
 
 from towpath.errors import HostFault
 from towpath.linux.netlink import NETLINK_NETFILTER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, attr, error_of, message
@@ -16,8 +17,8 @@ _SUBSYSTEM = 3
 _PACKET, _VERDICT, _CONFIG = _SUBSYSTEM << 8, _SUBSYSTEM << 8 | 1, _SUBSYSTEM << 8 | 2
 _CFG_CMD, _CFG_PARAMS, _CFG_QUEUE_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
 _COPY_PACKET = 2
-_FLAG_GSO = 4
-_ATTR_PACKET_HDR, _ATTR_PAYLOAD = 1, 10
+_FLAG_FAIL_OPEN, _FLAG_GSO = 1, 4
+_ATTR_PACKET_HDR, _ATTR_MARK, _ATTR_PAYLOAD = 1, 3, 10
 _LONGEST = 0xFFFF
 _WAITING_AT_MOST = 8192
 _RECEIVE_BUFFER = 8 << 20
@@ -28,13 +29,23 @@ _ID = struct.Struct(">I")
 _VERDICT_MESSAGE = struct.Struct("=IHHIIBBHHHIIHHI")
 
 
+class Queued(NamedTuple):
+    """A packet in the queue: `data` from its IP head on; `hook` is netfilter's: 1 input, 2 forward, 3 output."""
+
+    id: int
+    data: bytes
+    hook: int
+    mark: int
+
+
 class PacketQueue:
     """One queue on one socket, of the network namespace in which it was opened.
 
-    `overruns` counts the times the kernel had more packets than the socket could hold: those packets were dropped.
+    `overruns` counts the times the kernel had more packets than the socket could hold: those packets were dropped, or
+    passed with `fail_open`.
     """
 
-    def __init__(self, number: int, descriptor: int | None = None) -> None:
+    def __init__(self, number: int, descriptor: int | None = None, *, fail_open: bool = False) -> None:
         self.number = number
         self.overruns = 0
         self._early: list[bytes] = []
@@ -43,16 +54,16 @@ class PacketQueue:
             self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
             self.socket.bind((0, 0))
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-            self._configure()
+            self._configure(_FLAG_GSO | (_FLAG_FAIL_OPEN if fail_open else 0))
         else:
             self.socket = socket.socket(fileno=descriptor)
 
-    def _configure(self) -> None:
+    def _configure(self, chosen: int) -> None:
         head = struct.pack(">BBH", 0, 0, self.number)
         bind = attr(_CFG_CMD, struct.pack(">BxH", 1, 0))
         params = attr(_CFG_PARAMS, struct.pack(">IB", _LONGEST, _COPY_PACKET))
         limit = attr(_CFG_QUEUE_MAXLEN, struct.pack(">I", _WAITING_AT_MOST))
-        flags = attr(_CFG_FLAGS, struct.pack(">I", _FLAG_GSO)) + attr(_CFG_MASK, struct.pack(">I", _FLAG_GSO))
+        flags = attr(_CFG_FLAGS, struct.pack(">I", chosen)) + attr(_CFG_MASK, struct.pack(">I", chosen))
         for sequence, body in enumerate((bind, params + limit + flags), 1):
             self.socket.send(message(_CONFIG, NLM_F_REQUEST | NLM_F_ACK, sequence, head + body))
         acknowledged = 0
@@ -75,7 +86,15 @@ class PacketQueue:
 
     def receive(self) -> list[tuple[int, bytes]]:
         """All packets waiting, at most 256: `(id, bytes from the IP header on)`. Does not block."""
-        found: list[tuple[int, bytes]] = []
+        parsed = (parse_packet(data) for data in self._blocks())
+        return [(packet.id, packet.data) for packet in parsed if packet is not None]
+
+    def receive_hooked(self) -> list[Queued]:
+        """The same, with where each packet was found."""
+        parsed = (parse_packet(data) for data in self._blocks())
+        return [packet for packet in parsed if packet is not None]
+
+    def _blocks(self) -> list[bytes]:
         blocks = self._early
         self._early = []
         while len(blocks) < 256:
@@ -87,11 +106,7 @@ class PacketQueue:
                 if error.errno != errno.ENOBUFS:
                     raise
                 self.overruns += 1
-        for data in blocks:
-            packet = parse_packet(data)
-            if packet is not None:
-                found.append(packet)
-        return found
+        return blocks
 
     def verdict(self, packet: int, verdict: int, mark: int = 0) -> None:
         """Decides about one packet; `mark` is set on it, where REPEAT lets the rules see it."""
@@ -107,8 +122,8 @@ class PacketQueue:
                 raise
 
 
-def parse_packet(data: bytes) -> tuple[int, bytes] | None:
-    """`(id, packet)` of one queue message; `None` for anything else, lying lengths included."""
+def parse_packet(data: bytes) -> Queued | None:
+    """The packet of one queue message; `None` for anything else, lying lengths included."""
     end = len(data)
     if end < 20:
         return None
@@ -117,6 +132,7 @@ def parse_packet(data: bytes) -> tuple[int, bytes] | None:
         return None
     identity = None
     payload = b""
+    hook = mark = 0
     offset = 20
     while offset + 4 <= length:
         size, name = _TLV.unpack_from(data, offset)
@@ -124,7 +140,10 @@ def parse_packet(data: bytes) -> tuple[int, bytes] | None:
             return None
         if name == _ATTR_PACKET_HDR and size >= 11:
             identity = _ID.unpack_from(data, offset + 4)[0]
+            hook = data[offset + 10]
         elif name == _ATTR_PAYLOAD:
             payload = data[offset + 4 : offset + size]
+        elif name == _ATTR_MARK and size >= 8:
+            mark = _ID.unpack_from(data, offset + 4)[0]
         offset += (size + 3) & ~3
-    return None if identity is None else (identity, payload)
+    return None if identity is None else Queued(identity, payload, hook, mark)

@@ -73,13 +73,21 @@ class OwnerFinder:
     def __init__(self, diagnosis: int) -> None:
         self._socket = socket.socket(fileno=diagnosis)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, _PATIENCE))
+        self._folder = -1
         self._processes: Processes | None = None
         self._candidates: OrderedDict[int, _Descriptors] = OrderedDict()
         self._uses = 0
 
     def use_processes(self, descriptor: int) -> None:
-        """Takes over `descriptor`, the run's /proc."""
+        """Takes over `descriptor`, the scope's /proc."""
+        self._folder = descriptor
         self._processes = Processes(f"/proc/self/fd/{descriptor}")
+
+    def close(self) -> None:
+        self._socket.close()
+        if self._processes is not None:
+            self._processes.close()
+            os.close(self._folder)
 
     def is_stopped(self, pid: int) -> bool:
         """Whether a process of the run is stopped by a signal."""

@@ -61,6 +61,11 @@ class Processes:
             os.close(oldest)
         return owner
 
+    def close(self) -> None:
+        for descriptor, _, _ in self._known.values():
+            os.close(descriptor)
+        self._known.clear()
+
     def state(self, pid: int) -> str:
         """The letter of proc_pid_stat(5); "" for a process that has gone."""
         try:

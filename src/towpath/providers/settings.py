@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Literal, TypeAlias
 
@@ -67,16 +67,23 @@ class FilterSettings(Struct, frozen=True, dict=True):
 
     def decide(self, transport: Transport, direction: Direction, ip: str, port: int) -> FilterAction:
         """What becomes of a flow with this remote address. An `ip` that is none raises `Misuse`."""
-        try:
-            address = ip_address(ip)
-        except ValueError:
-            raise Misuse(f"decide: {ip!r} is not an IP address") from None
-        inner = address if address.version == 4 else address.ipv4_mapped or address
-        loopback = inner.is_loopback and direction == "outbound"  # inbound it is the host, through a published port
-        at = self._index.first(transport, direction, port, loopback, inner.version, int(inner))
+        version, value, is_loopback = _parsed(ip)
+        loopback = is_loopback and direction == "outbound"  # inbound it is the host, through a published port
+        at = self._index.first(transport, direction, port, loopback, version, value)
         if at is not None:
             return self.rules[at].action
         return "allow" if loopback else self.default
+
+
+@lru_cache(maxsize=4096)
+def _parsed(ip: str) -> tuple[int, int, bool]:
+    """Version, number, and whether it is loopback; IPv4 in its mapped form is IPv4."""
+    try:
+        address = ip_address(ip)
+    except ValueError:
+        raise Misuse(f"decide: {ip!r} is not an IP address") from None
+    inner = address if address.version == 4 else address.ipv4_mapped or address
+    return inner.version, int(inner), inner.is_loopback
 
 
 _ACTIONS = ("allow", "drop", "filter")
@@ -127,12 +134,13 @@ def _prefixes(where: str, remote: str) -> list[tuple[int, int, int, bool]]:
     """Version, how far to shift an address, what must be left then, and whether it is of loopback addresses alone."""
     if not remote:
         return [(4, 32, 0, False), (6, 128, 0, False)]
-    network = _network(where, remote)
+    network = parse_network(where, remote)
     shift = network.max_prefixlen - network.prefixlen
     return [(network.version, shift, int(network.network_address) >> shift, network.is_loopback)]
 
 
-def _network(where: str, text: str) -> IPv4Network | IPv6Network:
+def parse_network(where: str, text: str) -> IPv4Network | IPv6Network:
+    """The prefix that a rule's `remote` names; IPv4 in its mapped form is IPv4. Raises `ConfigInvalid`."""
     try:
         network = ip_network(text)
     except ValueError as error:

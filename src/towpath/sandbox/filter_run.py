@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from towpath.errors import TowpathError
-from towpath.hosting import worker
+from towpath.hosting import imports, worker
 from towpath.hosting.bundle import Bundle, find_bundle
 from towpath.hosting.filters import Filters
 from towpath.hosting.loop import IN
@@ -14,7 +14,7 @@ from towpath.hosting.nursery import Nursery
 from towpath.hosting.zygote import Zygote
 from towpath.kernel import system
 from towpath.providers.reasons import StopReason
-from towpath.sandbox import imports, ruleset
+from towpath.sandbox import ruleset
 from towpath.sandbox.filtering import Filtering
 from towpath.sandbox.prompting import Prompter
 

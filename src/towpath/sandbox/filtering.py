@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, cast
 
-from towpath.errors import PeerViolation
+from towpath.hosting.first_words import NameFinder
+from towpath.hosting.owners import as_seen
 from towpath.policy.policy import Decision
-from towpath.providers.flow import Address, Ancestor, FlowReport, NameSource, Owner, Question
+from towpath.providers.flow import Address, FlowReport, NameSource, Owner, Question
 from towpath.providers.flow import Flow as FlowSeen
-from towpath.sandbox.look import read
-from towpath.wire import http_request
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
     from towpath.hosting.filters import Filters
     from towpath.hosting.screening import Screening
-    from towpath.kernel.system import owners
     from towpath.providers.flow import Direction
     from towpath.providers.verdict import Drop
     from towpath.sandbox.flows import Flow
@@ -101,7 +98,7 @@ class Filtering:
         found = flow.owner
         if found is None:
             return None, _NO_OWNER
-        return _as_seen(found), None
+        return as_seen(found), None
 
     def _seen(self, flow: Flow) -> FlowSeen:
         owner, unknown = self._owner(flow)
@@ -146,48 +143,8 @@ class Filtering:
         )
 
 
-@lru_cache(maxsize=256)
-def _as_seen(owner: owners.Owner) -> Owner:
-    parents = tuple(Ancestor(pid, program) for pid, program in owner.parents)
-    return Owner(owner.pid, owner.program, owner.executable, owner.command, parents, owner.uid, owner.cgroup)
-
-
 def _refusal(by: str, drop: Drop) -> Decision:
     return Decision("deny", None, f"the filter {by}: {drop.reason}", "filter", None)
-
-
-class NameFinder:
-    """Reads in the first bytes of a flow who it is for, while they are held anyway."""
-
-    __slots__ = ("_heard", "_screening", "_sought")
-
-    def __init__(self, screening: Screening) -> None:
-        self._screening = screening
-        self._heard = b""
-        self._sought = screening.flow.name_from not in ("sni", "host")
-
-    def hear(self, data: bytes) -> None:
-        if not self._sought:
-            return
-        self._heard += data
-        words = read(self._heard)
-        if words is None:
-            return
-        self._sought = False
-        if words.scheme == "tls" and words.name:
-            self._screening.named(words.name, "sni")
-        elif words.scheme == "http":
-            self._hear_request()
-        self._heard = b""
-
-    def _hear_request(self) -> None:
-        try:
-            for part in http_request.RequestReader().receive(self._heard):
-                if isinstance(part, http_request.Head):
-                    self._screening.named(part.host, "host")
-                    return
-        except PeerViolation:
-            return  # whoever judges requests will say so; here only a name was looked for
 
 
 class StreamHold:

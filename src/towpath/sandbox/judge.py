@@ -11,7 +11,7 @@ from towpath.wire import dns
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
-    from towpath.sandbox.names import NameEvidence
+    from towpath.hosting.names import NameEvidence
 
 __all__ = ["Judge"]
 

@@ -5,46 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from towpath.errors import PeerViolation
+from towpath.hosting.first_words import MOST_HEARD, FirstWords, read
 from towpath.hosting.loop import ENDING, FAILING, READABLE, Loop, Patience
-from towpath.wire import http_request, tls_hello
 
-__all__ = ["PATIENCE", "FirstWords", "Look"]
+__all__ = ["PATIENCE", "Look"]
 
 PATIENCE = 30.0
 """Seconds for a client to begin to speak. Under a name rule a server that speaks first is never heard."""
-_MOST = 1 << 16
-_HANDSHAKE = 22
-
-
-class FirstWords:
-    """`scheme` is "tls", "http" or "other"; `name` and `length` are of a ClientHello; `fault` says what was odd."""
-
-    __slots__ = ("fault", "length", "name", "scheme")
-
-    def __init__(self, scheme: str, name: str | None = None, fault: str = "", length: int = 0) -> None:
-        self.length = length
-        self.scheme = scheme
-        self.name = name
-        self.fault = fault
-
-
-def read(data: bytes) -> FirstWords | None:
-    """What the first bytes of a stream are; `None` while it cannot be told."""
-    if not data:
-        return None
-    if data[0] == _HANDSHAKE:
-        try:
-            hello = tls_hello.parse_stream(data)
-        except PeerViolation as violation:
-            return FirstWords("other", fault=str(violation))
-        if hello is None:
-            return FirstWords("other", fault="a ClientHello longer than 64 KiB") if len(data) >= _MOST else None
-        return FirstWords("tls", hello.server_name, length=hello.length)
-    like = http_request.looks_like(data)
-    if like is None:
-        return None
-    return FirstWords("http") if like else FirstWords("other", fault="neither TLS nor HTTP")
 
 
 class Look:
@@ -83,7 +50,7 @@ class Look:
             return
         while True:
             try:
-                data = self._client.recv(_MOST - len(self.heard))
+                data = self._client.recv(MOST_HEARD - len(self.heard))
             except BlockingIOError:
                 return
             except OSError:
@@ -95,7 +62,7 @@ class Look:
             self.heard = self.heard + data if self.heard else data
             words = read(self.heard)
             if words is not None:
-                if events & ENDING or len(self.heard) == _MOST:
+                if events & ENDING or len(self.heard) == MOST_HEARD:
                     self.client_events = events
                 self._leave(words)
                 return

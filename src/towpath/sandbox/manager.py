@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from towpath.errors import ConfigInvalid
+from towpath.hosting import imports
 from towpath.hosting.loop import IN, Loop
 from towpath.kernel import system
 from towpath.kernel.scope import CommandExit
 from towpath.policy.policy import Policy
 from towpath.policy.rule import readable_slots
-from towpath.sandbox import imports
 from towpath.sandbox.report import Ledger
 from towpath.sandbox.services import Services
 from towpath.wire import quic_keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from towpath.errors import PeerViolation
-from towpath.sandbox.look import read
+from towpath.hosting.first_words import read
 from towpath.wire import http_request
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from towpath.errors import PeerViolation
 from towpath.hosting.loop import IN, Loop
+from towpath.hosting.names import NameEvidence
 from towpath.kernel.scope import DROP
 from towpath.kernel.system import SocketsMade, addresses, pipes
 from towpath.sandbox.dns import DnsService, resolvers
 from towpath.sandbox.echo import EchoIntake
 from towpath.sandbox.judge import Judge
-from towpath.sandbox.names import NameEvidence
 from towpath.sandbox.publish import Published
 from towpath.sandbox.tcp import TcpIntake
 from towpath.sandbox.udp import Injector, UdpIntake

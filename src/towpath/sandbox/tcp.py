@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from towpath.errors import PeerViolation
+from towpath.hosting.first_words import FirstWords
 from towpath.hosting.loop import BOTH_EDGES, FAILING, IN, Loop, Patience
 from towpath.kernel.scope import DROP, REPEAT
 from towpath.kernel.system import pipes, sockets
@@ -21,7 +22,7 @@ from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
 from towpath.sandbox.hello_gate import HelloGate
 from towpath.sandbox.http_gate import HttpGate, farewell
-from towpath.sandbox.look import PATIENCE, FirstWords, Look
+from towpath.sandbox.look import PATIENCE, Look
 from towpath.sandbox.naming import NamingGate
 from towpath.sandbox.stream import Gate, Stream
 from towpath.wire.ip import Packet, text_of, version_of

@@ -12,9 +12,13 @@ from typing import NamedTuple
 
 from towpath.errors import PeerViolation
 
-__all__ = ["Packet", "checksum", "echo_reply", "parse", "text_of", "unreachable4", "unreachable6", "version_of"]
+__all__ = [
+    "Packet", "Segment", "checksum", "echo_reply", "parse", "segment", "text_of", "unreachable4", "unreachable6",
+    "version_of",
+]  # fmt: skip
 
 ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
+FIN, SYN, RST, ACK = 1, 2, 4, 16
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
 _LONGEST_CHAIN = 8
 
@@ -36,6 +40,14 @@ class Packet(NamedTuple):
     payload: bytes
 
 
+class Segment(NamedTuple):
+    """A TCP segment: its sequence number (of a SYN, the number before the first byte's), flags and payload."""
+
+    sequence: int
+    flags: int
+    payload: bytes
+
+
 def text_of(address: bytes) -> str:
     """The text form of a packed address."""
     return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
@@ -51,6 +63,40 @@ def parse(data: bytes) -> Packet:
 
     Raises `PeerViolation` for anything cut short, lying or fragmented.
     """
+    version, protocol, source, destination, offset = _head(data)
+    if protocol == UDP:
+        _need(data, offset + 8)
+        source_port, destination_port = _PORTS.unpack_from(data, offset)
+        payload = data[offset + 8 :]
+    elif protocol == TCP:
+        _need(data, offset + 20)
+        source_port, destination_port = _PORTS.unpack_from(data, offset)
+        payload = b""
+    elif protocol in (ICMP, ICMP6):
+        _need(data, offset + 8)
+        source_port, destination_port = _PORTS.unpack_from(data, offset + 4)
+        payload = data[offset + 8 :]
+    else:
+        source_port = destination_port = 0
+        payload = b""
+    return Packet(version, protocol, source, destination, source_port, destination_port, payload)
+
+
+def segment(data: bytes) -> Segment:
+    """Reads a TCP packet's sequence number, flags and payload. Raises `PeerViolation` as `parse` does."""
+    _version, protocol, _source, _destination, offset = _head(data)
+    if protocol != TCP:
+        raise PeerViolation("tcp-protocol", f"protocol {protocol}")
+    _need(data, offset + 20)
+    start = offset + (data[offset + 12] >> 4) * 4
+    if start < offset + 20:
+        raise PeerViolation("tcp-header", "a head shorter than 20 bytes")
+    _need(data, start)
+    return Segment(int.from_bytes(data[offset + 4 : offset + 8], "big"), data[offset + 13], data[start:])
+
+
+def _head(data: bytes) -> tuple[int, int, bytes, bytes, int]:
+    """Version, protocol, source, destination, and where the transport's head begins."""
     if not data:
         raise PeerViolation("ip-empty")
     version = data[0] >> 4
@@ -68,22 +114,7 @@ def parse(data: bytes) -> Packet:
         protocol, offset = _skip_extensions(data)
     else:
         raise PeerViolation("ip-version", f"version {version}")
-    if protocol == UDP:
-        _need(data, offset + 8)
-        source_port, destination_port = _PORTS.unpack_from(data, offset)
-        payload = data[offset + 8 :]
-    elif protocol == TCP:
-        _need(data, offset + 20)
-        source_port, destination_port = _PORTS.unpack_from(data, offset)
-        payload = b""
-    elif protocol in (ICMP, ICMP6):
-        _need(data, offset + 8)
-        source_port, destination_port = _PORTS.unpack_from(data, offset + 4)
-        payload = data[offset + 8 :]
-    else:
-        source_port = destination_port = 0
-        payload = b""
-    return Packet(version, protocol, source, destination, source_port, destination_port, payload)
+    return version, protocol, source, destination, offset
 
 
 def _need(data: bytes, length: int) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -80,3 +82,18 @@ def test_a_descriptor_that_is_used_again_gets_no_event_of_the_one_before(loop: L
             os.close(number)
         except OSError:
             continue  # the one of the two that was not replaced
+
+
+def test_other_threads_post_calls_in_order(loop: Loop) -> None:
+    seen: list[int] = []
+
+    def post() -> None:
+        for one in range(100):
+            loop.post(partial(seen.append, one))
+        loop.post(loop.stop)
+
+    thread = threading.Thread(target=post)
+    thread.start()
+    loop.run()
+    thread.join()
+    assert seen == list(range(100))

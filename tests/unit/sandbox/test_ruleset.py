@@ -42,7 +42,7 @@ def test_without_ipv6_there_are_no_rules_that_take_it() -> None:
     assert not [line for line in ruleset.lines(_OWN[:1], 9, 0, []) if "tproxy ip6" in line]
 
 
-@pytest.mark.parametrize("line", ["ip saddr 1.2.3.4 accept", "queue", "tproxy to 1.2.3.4:5", "acept"])
+@pytest.mark.parametrize("line", ["ip protocol 6 accept", "queue", "tproxy to 1.2.3.4:5", "acept"])
 def test_a_line_outside_of_the_subset_is_a_mistake_of_the_programmer(line: str) -> None:
     with pytest.raises(Misuse, match="subset"):
         compile_rule(line)

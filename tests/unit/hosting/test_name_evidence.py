@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from towpath.sandbox.names import LEAST_LIFETIME, MOST_ADDRESSES, MOST_NAMES, NameEvidence
+from towpath.hosting.names import LEAST_LIFETIME, MOST_ADDRESSES, MOST_NAMES, NameEvidence
 
 _ADDRESS = bytes([198, 51, 100, 1])
 

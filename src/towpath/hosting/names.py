@@ -1,4 +1,4 @@
-"""Which names stand behind an address: what DNS answers of this run said, and for how long that counts."""
+"""Which names stand behind an address: what DNS answers said in a scope, and for how long that counts."""
 
 from __future__ import annotations
 
