@@ -124,7 +124,8 @@ class Question(Struct, frozen=True, kw_only=True):
 class FlowReport(Struct, frozen=True, kw_only=True):
     """How a flow ended. `by` is the id of the filter that decided, "policy", or "" when nobody objected.
 
-    `sent` and `received` are payload bytes as the local program counts them; packets are `None` where nobody counted.
+    `sent` and `received` are payload bytes as the local program counts them in a run, and whole packets on a host, as
+    connection tracking counts; packets are `None` where nobody counted.
     `ended` is in seconds since 1970, `error` how the flow failed, if it did.
     """
 
