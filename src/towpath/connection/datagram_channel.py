@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections import deque
 
 from towpath.connection.channel import Channel
 from towpath.errors import Misuse
+from towpath.kernel.system import transports
 from towpath.protocols.message import Message
 
 __all__ = ["DatagramChannel"]
@@ -15,6 +17,8 @@ _READ = 1 << 16
 _BURST = 64
 """Datagrams that are read before others get their turn."""
 _MAX_WAITING = 256
+_ROW, _ROW_BYTES = 64, 65_000
+"""Datagrams and bytes that go out in one call."""
 _MAX_DATAGRAM = 65_507
 """What a UDP datagram over IPv4 holds (RFC 768, RFC 791)."""
 
@@ -27,8 +31,13 @@ class DatagramChannel(Channel):
     _early: tuple[bytes, ...] | None = ()
     """What came before the start; `None` from then on."""
 
+    _rows = True
+    """Whether the kernel may be given a row of datagrams at once."""
+
     def start(self) -> None:
         self._pending = deque()
+        self._rows = self.socket.family != socket.AF_UNIX
+        self._coalesced = self._rows and transports.coalesce_datagrams(self.socket)
         super().start()
         early, self._early = self._early, None
         for data in early or ():
@@ -76,13 +85,15 @@ class DatagramChannel(Channel):
     def _read(self) -> None:
         for _ in range(_BURST):
             try:
-                data = self.socket.recv(_READ)
+                one_by_one = not self._coalesced
+                datagrams = [self.socket.recv(_READ)] if one_by_one else transports.receive_datagrams(self.socket)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 self.lose(error)
                 return
-            self._came(data)
+            for data in datagrams:
+                self._came(data)
             if self.inbox.full or self.error is not None:
                 return
 
@@ -93,8 +104,40 @@ class DatagramChannel(Channel):
         else:
             self.stack.receive(Message(data))
 
+    def _row(self) -> list[bytes]:
+        """The next datagrams of one size, with a shorter one at most as the last."""
+        row: list[bytes] = []
+        size, total = len(self._pending[0]), 0
+        for content in self._pending:
+            total += len(content)
+            if not 0 < len(content) <= size or total > _ROW_BYTES or len(row) == _ROW:
+                break
+            row.append(content)
+            if len(content) < size:
+                break
+        return row
+
+    def _send_row(self, row: list[bytes]) -> bool:
+        """False when they have to go one by one."""
+        try:
+            self.bytes_sent += transports.send_datagrams(self.socket, row)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            # Too large for the path (each may still be fragmented), or a kernel or device that cannot.
+            self._rows = error.errno in (errno.EMSGSIZE, errno.EINVAL)
+            return False
+        for _ in row:
+            self._pending.popleft()
+        self.congested = False
+        return True
+
     def _flush(self) -> None:
         while self._pending:
+            if self._rows and len(self._pending) > 1:
+                row = self._row()
+                if len(row) > 1 and self._send_row(row):
+                    continue
             try:
                 sent = self._send(self._pending[0])
             except Misuse:

@@ -17,11 +17,14 @@ from towpath.kernel.transport import StreamFigures
 __all__ = [
     "allow_fast_open",
     "bind_to_interface",
+    "coalesce_datagrams",
     "datagram_size",
     "is_multipath",
     "open_socket",
     "outstanding",
+    "receive_datagrams",
     "reset_on_close",
+    "send_datagrams",
     "set_keepalive",
     "set_no_delay",
     "set_traffic_class",
@@ -34,6 +37,8 @@ _IPPROTO_MPTCP = 262
 _SOL_MPTCP, _MPTCP_INFO = 284, 1
 _TCP_FASTOPEN_CONNECT = 30
 _IP_MTU, _IPV6_MTU = 14, 24
+_SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
+_LARGEST_READ = 1 << 16
 _ORDER: Literal["little", "big"] = sys.byteorder
 
 
@@ -55,6 +60,38 @@ def open_socket(family: socket.AddressFamily, kind: socket.SocketKind, *, multip
                 hint="set the sysctl net.mptcp.enabled=1, or connect without multipath",
             ) from None
         raise HostFault("make a socket", error.errno or 0, os.strerror(error.errno or 0)) from None
+
+
+def coalesce_datagrams(made: socket.socket) -> bool:
+    """Lets the kernel hand over a row of datagrams as one (udp(7), UDP_GRO); False where it cannot."""
+    try:
+        made.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+    except OSError:
+        return False
+    return True
+
+
+def receive_datagrams(made: socket.socket) -> list[bytes]:
+    """What one read of a socket of `coalesce_datagrams` brings: a datagram, or a row of them in their own sizes.
+
+    Raises `OSError` as recvmsg(2) does.
+    """
+    data, ancillary, _flags, _address = made.recvmsg(_LARGEST_READ, 64)
+    for level, kind, value in ancillary:
+        if level == _SOL_UDP and kind == _UDP_GRO and len(value) >= 2:
+            size = int.from_bytes(value[:2], sys.byteorder)
+            if 0 < size < len(data):
+                return [data[start : start + size] for start in range(0, len(data), size)]
+    return [data]
+
+
+def send_datagrams(made: socket.socket, datagrams: list[bytes]) -> int:
+    """Sends a row of datagrams in one call (udp(7), UDP_SEGMENT): all of one size, the last perhaps shorter.
+
+    Raises `OSError`: EINVAL and EMSGSIZE where they do not fit the path, EIO or ENOPROTOOPT where the kernel cannot.
+    """
+    size = struct.pack("=H", len(datagrams[0]))
+    return made.sendmsg(datagrams, [(_SOL_UDP, _UDP_SEGMENT, size)])
 
 
 def is_multipath(made: socket.socket) -> bool:
