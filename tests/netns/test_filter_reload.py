@@ -131,6 +131,7 @@ print(kept.recv(15))
         assert said(process.stderr.readline()) == [{"version": 0}]
         author(VERSION.format(1))
         assert said(process.stderr.readline()) == [{"version": 1}]
+        assert "mine: the new code has taken over" in process.stderr.readline()
         out, err = process.communicate("\n", timeout=20)
     assert out.splitlines() == ["ConnectionRefusedError", "b'HTTP/1.1 200 OK'"]
     assert "the filter mine: version 1" in err
@@ -168,6 +169,7 @@ def test_a_hang_up_that_somebody_sends_loads_the_code_again(run: Runner, author:
         manager = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout
         os.kill(int(manager), signal.SIGHUP)
         assert said(process.stderr.readline()) == [{"started": True}]
+        assert "mine: the new code has taken over" in process.stderr.readline()
         assert said(process.stderr.readline()) == [{"reason": 16}]
         assert process.poll() is None
 

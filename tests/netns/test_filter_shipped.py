@@ -68,7 +68,7 @@ def test_a_saved_answer_counts_in_the_next_run(run: Runner, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("program", "reason"),
-    [("/bin/false", "wrote no JSON"), ("/bin/echo {}", "not offered"), ("/bin/echo []", "not offered")],
+    [("/bin/false", "wrote no JSON object like"), ("/bin/echo {}", "not offered"), ("/bin/echo []", "not offered")],
 )
 def test_a_program_that_gives_no_answer_leaves_the_default(run: Runner, program: str, reason: str) -> None:
     done = run("--filter", "ask", "--ask-with", program, command="curl -4 -sS http://web.test")

@@ -200,7 +200,10 @@ except ConnectionResetError:
     heard, cut = done.out.splitlines()
     assert heard == "b'hello'"
     assert float(cut) - said(done.err)[0]["at"] < 0.1
-    assert done.only(port=7)["reason"] == "the filter mine: changed my mind"
+    flow = done.only(port=7)
+    assert (flow["reason"], flow["rule"]) == ("the filter mine: changed my mind", "filter mine")
+    assert (flow["sent"], flow["received"]) == (5, 5)
+    assert flow["seconds"] > 0.2
 
 
 def test_the_policy_comes_first_then_filters_in_their_order_and_the_first_drop_wins(

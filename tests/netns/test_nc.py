@@ -52,6 +52,8 @@ def test_tls_is_judged_and_reported(world: Lab) -> None:
         (["--tls", "--anchors", "CA", "--name", "other.test", "web.test", "443"], 3, "other.test"),
         (["--tls", "-w", "1", "web.test", "80"], 1, "took longer than 1 s"),
         (["-l", "--tls", "8443"], 125, "a server shows a certificate"),
+        (["-l", "--tls", "--identity", "no.pem", "no.key", "8443"], 125, "there is no file no.pem"),
+        (["-l", "--tls", "--identity", "CA", "CA", "8443"], 125, "are no certificate with its key"),
         (["web.test", "80", "tcp"], 125, "is no HOST PORT"),
         (["web.test"], 125, "web.test"),
     ],

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from towpath.errors import ConfigInvalid, TimedOut
+from towpath.errors import ConfigInvalid, Misuse, TimedOut, TowpathError
 
 if TYPE_CHECKING:
     import asyncio
@@ -80,7 +80,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _call(options: argparse.Namespace) -> int:
     import asyncio
 
-    from towpath.errors import Cancelled, ConnectionFailed
+    from towpath.errors import ConnectionFailed
     from towpath.trust import TrustRefused
 
     endpoint, parameters = _endpoint(options), _parameters(options)
@@ -93,7 +93,9 @@ def _call(options: argparse.Namespace) -> int:
         for finding in error.result.failures:
             print(f"towpath:   {finding.id}: {finding.observed}; required: {finding.required}", file=sys.stderr)
         return REFUSED
-    except (ConnectionFailed, Cancelled, TimedOut) as error:
+    except (ConfigInvalid, Misuse):
+        raise
+    except TowpathError as error:
         print(f"towpath: {error}", file=sys.stderr)
         if error.hint:
             print(f"towpath: hint: {error.hint}", file=sys.stderr)
@@ -129,6 +131,8 @@ def _parameters(options: argparse.Namespace) -> Parameters:
         return Parameters.tcp()
     if options.tls and options.listen and options.identity is None:
         raise ConfigInvalid("--tls", "a server shows a certificate", "--identity CHAIN.pem KEY.pem")
+    if options.identity:
+        _check_identity(*options.identity)
     tls = Tls(
         server_name=options.name,
         alpn=options.alpn,
@@ -140,6 +144,19 @@ def _parameters(options: argparse.Namespace) -> Parameters:
         return Parameters(layers=(tls,))
     text = WebSocket(opcode=Opcode.TEXT)
     return Parameters.websocket(tls=tls, frames=text, secure=not options.listen or options.identity is not None)
+
+
+def _check_identity(chain: Path, key: Path) -> None:
+    """Before anybody connects."""
+    import ssl
+
+    for file in (chain, key):
+        if not file.is_file():
+            raise ConfigInvalid("--identity", f"there is no file {file}", "--identity CHAIN.pem KEY.pem")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigInvalid("--identity", f"{chain} and {key} are no certificate with its key: {error}") from None
 
 
 def _anchors(file: Path) -> Anchors:
@@ -171,8 +188,14 @@ async def _listen(options: argparse.Namespace, endpoint: Endpoint, parameters: P
     async with Listener(endpoint, parameters, speaks_first=True) as listener:
         print(f"towpath: listening on {listener.local}", file=sys.stderr, flush=True)
         while True:
-            async with await listener.accept() as connection:
-                code = await _talk(options, connection)
+            try:
+                async with await listener.accept() as connection:
+                    code = await _talk(options, connection)
+            except TowpathError as error:
+                if not options.keep:
+                    raise
+                print(f"towpath: {error}", file=sys.stderr, flush=True)
+                continue
             if not options.keep:
                 return code
 

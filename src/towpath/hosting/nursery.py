@@ -78,7 +78,7 @@ class Nursery:
                 file=bundle.file,
                 class_name=bundle.class_name,
                 config=bundle.config,
-                config_where=bundle.config_file or "--filter",
+                config_where=bundle.config_file or f"--filter {bundle.manifest.id}:CONFIG.toml",
                 capabilities=tuple(bundle.manifest.capabilities),
                 path=(bundle.folder, *self._path) if bundle.folder else self._path,
             )

@@ -16,6 +16,7 @@ import msgspec
 from towpath.errors import Misuse
 from towpath.hosting import messages
 from towpath.hosting.inspection import QUIET, UDP_PAUSE, Complete, FlowInspection, Pass, Show, Step
+from towpath.hosting.session import PASSED_ON_FAILURE
 from towpath.providers.flow import Direction, Flow
 from towpath.providers.verdict import Allow, Drop, FlowVerdict, Pause
 
@@ -60,6 +61,8 @@ class Screening:
     ) -> None:
         self.flow = flow
         self.by = ""
+        self.unjudged_by = ""
+        """The filter that failed, and was overruled by --on-failure pass."""
         self.dropped: Drop | None = None
         self.passing: Callable[[Direction], None] = lambda _direction: None
         self.cut: Callable[[Drop], None] = lambda _drop: None
@@ -109,6 +112,8 @@ class Screening:
     def _answer(self, watch: _Watch, turn: int, verdict: FlowVerdict) -> None:
         if turn != watch.turn or self.dropped is not None:
             return
+        if verdict is PASSED_ON_FAILURE:
+            self.unjudged_by = watch.session.name
         try:
             steps = watch.inspection.verdict(verdict)
         except Misuse as error:

@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from towpath.providers.flow import FlowReport
     from towpath.providers.provider import Prompt, Reply
 
-__all__ = ["FilterSession", "OnFailure", "Services"]
+__all__ = ["PASSED_ON_FAILURE", "FilterSession", "OnFailure", "Services"]
 
 OnFailure: TypeAlias = Literal["block", "pass"]
+
+PASSED_ON_FAILURE = Allow()
+"""An allow that no filter has given; told from theirs by being this object."""
 
 _PATIENCE = 5.0
 _LOOK_INTERVAL = 0.25
@@ -141,8 +144,8 @@ class FilterSession:
 
     def _policy(self, why: str) -> FlowVerdict:
         if self.on_failure == "pass":
-            return Allow()
-        return Drop(f"the filter {self.name} gave no answer ({why}), and --on-failure is block")
+            return PASSED_ON_FAILURE
+        return Drop(f"no answer ({why}), and --on-failure is block")
 
     def _put(self, question: _Question) -> None:
         number = next(self._numbers)
@@ -257,6 +260,7 @@ class FilterSession:
         self.state = "running"
         self._ask_again()
         if old is not None:
+            self._say("warning", "the new code has taken over")
             self._dismiss(old, StopReason.EXTENSION_UPDATE)
         started, self._started = self._started, None
         if started is not None:

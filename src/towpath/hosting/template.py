@@ -34,6 +34,7 @@ import msgspec
 from towpath.providers import (
     Allow,
     ContentFilterProvider,
+    Direction,
     Drop,
     Flow,
     FlowVerdict,
@@ -59,7 +60,7 @@ class @CLASS@(ContentFilterProvider[Config]):
         return Allow()
 
     def handle_new_flow(self, flow: Flow) -> FlowVerdict:
-        """A connection begins: of `flow.owner`, for the host `flow.name`."""
+        """A connection begins, of `flow.owner`. So far only DNS can have named its host, `flow.name`."""
         if self._blocked(flow.host):
             return Drop(f"{flow.host} is blocked")
         if flow.transport == "tcp" and flow.remote.port == 80:
@@ -68,10 +69,14 @@ class @CLASS@(ContentFilterProvider[Config]):
         return Allow()
 
     def handle_outbound_data(self, flow: Flow, offset: int, data: bytes) -> FlowVerdict:
-        """The bytes that were asked for, as they come."""
+        """The bytes that were asked for, as they come. The first request is seen, not those that follow it."""
         if len(data) < 4:
             return Peek(outbound=4)
         return Allow() if data == b"GET " else Drop("only GET requests pass")
+
+    def data_complete(self, flow: Flow, direction: Direction) -> FlowVerdict:
+        """It says no more, and is still no request."""
+        return Drop("only GET requests pass")
 
     def _blocked(self, name: str) -> bool:
         return any(f".{name}".endswith(f".{one}") for one in self.config.blocked)

@@ -121,7 +121,7 @@ class FilterRun:
                 self._ledger.say("error", f"{session.name}: the change was not taken over: {error}")
                 continue
             self._bundles[index] = new
-            if has_new_code(old):
+            if has_new_code(old) or session.settings.rules:
                 session.reload(new)
             else:
                 session.change_rules(new)

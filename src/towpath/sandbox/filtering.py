@@ -43,10 +43,13 @@ class Filtering:
 
         def settled(screening: Screening, drop: Drop | None) -> None:
             flow.screening = screening
-            if drop is None:
-                decided(None, False)
-            else:
+            if drop is not None:
                 decided(self.refusal(flow, drop), drop.silent)
+                return
+            if screening.unjudged_by and flow.decision is not None:
+                failed = f"; the filter {screening.unjudged_by} failed, and --on-failure is pass"
+                flow.decision = flow.decision._replace(reason=flow.decision.reason + failed)
+            decided(None, False)
 
         self._filters.screen(self._seen(flow), settled)
 
@@ -54,6 +57,7 @@ class Filtering:
         """Puts a DNS question to the filters; as `ask`."""
 
         def answered(drop: Drop | None, by: str) -> None:
+            flow.by = by
             if drop is None:
                 decided(None, False)
             else:

@@ -24,13 +24,13 @@ class Flow:
     `address` is packed; it is `b""` for a question that was refused before it had one. `name_from` says how the name
     was learnt: "dns", "sni", "host", "quic sni", "question" or "". `names` are all that DNS gave the address, `said`
     what the bytes named, with how. `sent` and `received` are the program's bytes, `packets` what was counted of both.
-    `screening` is the flow before the filters, `by` the filter that dropped it.
+    `screening` is the flow before the filters, `by` the filter that dropped it, `cut` whether it had begun by then.
     """
 
     __slots__ = (
-        "address", "by", "decision", "direction", "ended", "error", "held", "name", "name_from", "names", "number",
-        "owner", "packets", "port", "received", "said", "screening", "sent", "source", "source_port", "started",
-        "transport",
+        "address", "by", "cut", "decision", "direction", "ended", "error", "held", "name", "name_from", "names",
+        "number", "owner", "packets", "port", "received", "said", "screening", "sent", "source", "source_port",
+        "started", "transport",
     )  # fmt: skip
 
     def __init__(self, transport: str, source: bytes, source_port: int, address: bytes, port: int) -> None:
@@ -49,6 +49,7 @@ class Flow:
         self.held: owners.Found | None = None
         self.decision: Decision | None = None
         self.by = ""
+        self.cut = False
         self.screening: Screening | None = None
         self.packets: tuple[int, int] | None = None
         self.error = ""

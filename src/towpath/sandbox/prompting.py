@@ -181,8 +181,9 @@ def _reply_of(heard: bytes, prompt: Prompt, command: object) -> Reply:
     try:
         answer = json.loads(heard)
     except ValueError:
-        return Reply(None, f"{program} wrote no JSON")
+        return Reply(None, f'{program} wrote no JSON object like {{"choice": "{prompt.choices[0]}"}}')
     choice = answer.get("choice") if isinstance(answer, dict) else None
     if choice not in prompt.choices:
-        return Reply(None, f"{program} chose {choice!r}, which was not offered")
+        offered = ", ".join(prompt.choices)
+        return Reply(None, f'{program} gave "choice": {choice!r}, which was not offered; it may be {offered}')
     return Reply(choice, f"answered by {program}")

@@ -146,7 +146,7 @@ class Published:
         stream.start()
 
     def _cut(self, flow: Flow, stream: Stream, refusal: Decision) -> None:
-        self._ledger.refused(flow, refusal)
+        self._ledger.refused(flow, refusal, begun=True)
         stream.cut()
 
     def _failed(self, client: socket.socket, inside: socket.socket, flow: Flow, code: int) -> None:

@@ -128,13 +128,15 @@ class Ledger:
         if self._level <= LEVELS["info"]:  # the sentence costs more than the decision
             self.say("info", f"allowed {_who(flow)} -> {flow.destination} {flow.transport}: {decision.reason}")
 
-    def refused(self, flow: Flow, decision: Decision) -> None:
-        """A flow was refused: says so, with what would allow it."""
+    def refused(self, flow: Flow, decision: Decision, *, begun: bool = False) -> None:
+        """A flow was refused: says so, with what would allow it. One that had `begun` is recorded when it is closed."""
+        flow.cut = begun
         flow.decision = decision
         self.refused_flows += 1
         self.find_owner(flow)
         self._tell_refusal(flow, f"{flow.destination} {flow.transport}", decision)
-        self._record(flow)
+        if not begun:
+            self._record(flow)
 
     def question_refused(self, flow: Flow, decision: Decision, kind: str) -> None:
         """A DNS question was refused. `kind` is its type, "A" or "HTTPS"."""
@@ -187,6 +189,8 @@ class Ledger:
         if flow.screening is not None:
             self.screened_ended(flow)
         if flow.decision is not None and flow.decision.verdict == "deny":
+            if flow.cut:
+                self._record(flow)
             return
         if self.learner is not None and flow.direction == "out":
             address = text_of(flow.address)
@@ -208,7 +212,7 @@ class Ledger:
             learnt = "dns only"
         if verdict == "allowed" and flow.error and not (flow.sent or flow.received):
             verdict = f"failed: {flow.error}"
-        row = Row(_program(flow), flow.destination, flow.transport, learnt, verdict, rule or _default(decision))
+        row = Row(_program(flow), flow.destination, flow.transport, learnt, verdict, rule or _default(flow))
         if row in self.rows or len(self.rows) < _MOST_ROWS:
             total = self.rows.setdefault(row, _Sum())
             total.flows += 1
@@ -259,9 +263,12 @@ def _who(flow: Flow) -> str:
     return f"{flow.owner.program}[{flow.owner.pid}]" if flow.owner else "a program"
 
 
-def _default(decision: Decision | None) -> str:
+def _default(flow: Flow) -> str:
+    decision = flow.decision
     if decision is None:
         return ""
+    if flow.by:
+        return f"filter {flow.by}"
     return decision.reason if decision.reason.startswith("--") else "(default)"
 
 
@@ -284,7 +291,7 @@ def _as_record(flow: Flow, decision: Decision | None, verdict: str, rule: str) -
         "name_from": flow.name_from or None,
         "names": list(flow.names),
         "verdict": "refused" if decision and decision.verdict == "deny" else "allowed",
-        "rule": rule or None,
+        "rule": rule or (f"filter {flow.by}" if flow.by else None),
         "where": decision.rule.where if decision and decision.rule else None,
         "reason": decision.reason if decision else None,
         "evidence": (decision.evidence or None) if decision else None,

@@ -249,7 +249,7 @@ class TcpIntake:
 
     def _cut(self, flow: Flow, stream: Stream, refusal: Decision) -> None:
         """A filter has dropped a flow after it had begun."""
-        self._ledger.refused(flow, refusal)
+        self._ledger.refused(flow, refusal, begun=True)
         stream.cut()
 
     def draining(self) -> bool:
@@ -322,7 +322,7 @@ class TcpIntake:
 
         def refused(decision: Decision | None, violation: PeerViolation | None) -> None:
             final = decision or Decision("deny", None, f"no second ClientHello: {violation}", "sni", None)
-            self._ledger.refused(flow, final)
+            self._ledger.refused(flow, final, begun=True)
 
         return HelloGate(first, ask, refused)
 
@@ -336,7 +336,7 @@ class TcpIntake:
 
         def refused(decision: Decision | None, violation: PeerViolation | None) -> bytes:
             final = decision or Decision("deny", None, f"not a request that can be judged: {violation}", "host", None)
-            self._ledger.refused(flow, final)
+            self._ledger.refused(flow, final, begun=True)
             return farewell(final.reason, final.hint)
 
         return HttpGate(ask, refused)

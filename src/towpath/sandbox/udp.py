@@ -231,7 +231,8 @@ class UdpIntake:
     def _cut(self, association: _Association, drop: Drop) -> None:
         """A filter has dropped a flow after it had begun."""
         if self._filtering is not None and not association.refused:
-            self._ledger.refused(association.flow, self._filtering.refusal(association.flow, drop))
+            refusal = self._filtering.refusal(association.flow, drop)
+            self._ledger.refused(association.flow, refusal, begun=True)
             association.refused = True
             association.held = []
 

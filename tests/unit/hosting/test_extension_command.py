@@ -61,7 +61,7 @@ def test_a_new_extension_passes_the_check(started: Path, capsys: pytest.CaptureF
         "memory": 256,
         "file": str(started / "no_ads.py"),
         "class": "NoAds",
-        "hooks": ["handle_name", "handle_new_flow", "handle_outbound_data"],
+        "hooks": ["handle_name", "handle_new_flow", "handle_outbound_data", "data_complete"],
         "config_type": "Config",
         "config_file": str(started / "own.toml"),
         "config_checked": True,

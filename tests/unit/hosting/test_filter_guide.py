@@ -30,15 +30,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_each_block_is_a_file_or_commands() -> None:
-    assert len(FILES) == sum(kind != "sh" for kind, _ in BLOCKS) == 7
-    assert len(COMMANDS) == 9
+    assert len(FILES) == sum(kind != "sh" for kind, _ in BLOCKS) == 8
+    assert len(COMMANDS) == 10
 
 
 def test_the_tests_of_the_guide_pass(folder: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "5 passed" in done.stdout
+    assert "6 passed" in done.stdout
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".py") and not name.startswith("test_")])
