@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         UrlEndpoint,
     )
     from towpath.connection.events import BetterPath, ConnectionEvent, PathChanged, StateChanged, ViabilityChanged
+    from towpath.connection.group import ConnectionGroup
+    from towpath.connection.group_listener import GroupListener
     from towpath.connection.listener import Listener
     from towpath.connection.liveness import Liveness
     from towpath.connection.measurement import Measurement
@@ -39,6 +41,8 @@ _HOMES = {
     "context": ("FINAL", "MessageContext"),
     "endpoint": ("AddressEndpoint", "Endpoint", "HostEndpoint", "ServiceEndpoint", "UnixEndpoint", "UrlEndpoint"),
     "events": ("BetterPath", "ConnectionEvent", "PathChanged", "StateChanged", "ViabilityChanged"),
+    "group": ("ConnectionGroup",),
+    "group_listener": ("GroupListener",),
     "listener": ("Listener",),
     "liveness": ("Liveness",),
     "measurement": ("Measurement",),
@@ -54,9 +58,11 @@ __all__ = [
     "BetterPath",
     "Connection",
     "ConnectionEvent",
+    "ConnectionGroup",
     "Endpoint",
     "EstablishmentReport",
     "ExpiredDns",
+    "GroupListener",
     "HostEndpoint",
     "Keepalive",
     "Listener",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from towpath.protocols.framers.tlv import Tlv
     from towpath.protocols.layer import Layer, Link
     from towpath.protocols.message import Message
+    from towpath.protocols.quic import Quic, QuicClosed, QuicDetails
     from towpath.protocols.stack import Handshake, Outlet, Stack
     from towpath.protocols.tls import Tls, TlsDetails
 
@@ -39,6 +40,9 @@ __all__ = [
     "Link",
     "Message",
     "Outlet",
+    "Quic",
+    "QuicClosed",
+    "QuicDetails",
     "Stack",
     "Tls",
     "TlsDetails",
@@ -55,6 +59,7 @@ _HOMES = {
     "towpath.protocols.framers.tlv": ("Tlv",),
     "towpath.protocols.layer": ("Layer", "Link"),
     "towpath.protocols.message": ("Message",),
+    "towpath.protocols.quic": ("Quic", "QuicClosed", "QuicDetails"),
     "towpath.protocols.stack": ("Handshake", "Outlet", "Stack"),
     "towpath.protocols.tls": ("Tls", "TlsDetails"),
 }
