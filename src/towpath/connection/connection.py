@@ -79,7 +79,7 @@ class Connection:
         cls, endpoint: Endpoint | str, parameters: Parameters, *, network: Network | None = None
     ) -> Connection:
         """A connection that carries the datagrams of a `ConnectionGroup`, and lives as long as that."""
-        made = cls(endpoint, parameters.but(layers=()), network=network)
+        made = cls(endpoint, parameters, network=network)
         made._establishment.as_group = True
         return made
 

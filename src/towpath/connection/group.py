@@ -55,7 +55,7 @@ class ConnectionGroup:
     def accepted(cls, link: QuicLink, remote: Endpoint, parameters: Parameters) -> ConnectionGroup:
         """A group that a listener took, not started."""
         made = cls.__new__(cls)
-        made._set_up(Connection.accepted(link.datagrams(), remote, parameters.but(layers=())), parameters)
+        made._set_up(Connection.accepted(link.datagrams(), remote, parameters), parameters)
         made._adopt(link)
         return made
 
