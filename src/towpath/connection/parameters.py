@@ -150,6 +150,13 @@ class Parameters:
         return cls(Udp(), tuple(framers))
 
     @classmethod
+    def dtls(cls, *, framers: Sequence[Layer[Any]] = (), **dtls: Any) -> Parameters:
+        """DTLS over datagrams; `dtls` are the arguments of `towpath.protocols.Dtls`."""
+        from towpath.protocols.dtls import Dtls
+
+        return cls(Udp(), (Dtls(**dtls), *framers))
+
+    @classmethod
     def quic(
         cls,
         *,

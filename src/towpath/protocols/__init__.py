@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from towpath.protocols.dtls import Dtls
     from towpath.protocols.framer import Framer
     from towpath.protocols.framers.delimiter import Delimiter, Lines
     from towpath.protocols.framers.fixed_size import FixedSize
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Delimiter",
+    "Dtls",
     "FixedSize",
     "Framer",
     "Handshake",
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "towpath.protocols.dtls": ("Dtls",),
     "towpath.protocols.framer": ("Framer",),
     "towpath.protocols.framers.delimiter": ("Delimiter", "Lines"),
     "towpath.protocols.framers.fixed_size": ("FixedSize",),

@@ -14,9 +14,10 @@ from aioquic.quic.stream import QuicStream
 from aioquic.tls import AlertDescription, SessionTicket
 
 from towpath.errors import Misuse
+from towpath.protocols.credentials import Credentials
 from towpath.protocols.layer import Link
 from towpath.protocols.quic import Quic, QuicClosed, QuicDetails, Ticket
-from towpath.protocols.quic_tls import Credentials, Guard, JudgedTls
+from towpath.protocols.quic_tls import Guard, JudgedTls
 
 __all__ = ["Address", "QuicEngine", "QuicOwner"]
 

@@ -5,18 +5,14 @@ The library's own verification is off: a chain is judged once, by one judge, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
-from pathlib import Path
-from typing import Any
 
 from aioquic import tls
 from aioquic._buffer import Buffer
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from towpath.errors import ConfigInvalid, PeerViolation
+from towpath.errors import PeerViolation
+from towpath.protocols.credentials import Credentials
 from towpath.protocols.quic import Quic
 from towpath.trust.anchors import Anchors
 from towpath.trust.evidence import NOTHING
@@ -25,7 +21,7 @@ from towpath.trust.identities import choose
 from towpath.trust.policy import Policy
 from towpath.trust.result import TrustRefused, TrustResult
 
-__all__ = ["Credentials", "Guard", "JudgedTls", "authorities"]
+__all__ = ["Guard", "JudgedTls", "authorities"]
 
 _AUTHORITIES = 47
 """The extension certificate_authorities (RFC 8446 section 4.2.4)."""
@@ -40,27 +36,6 @@ class _Refusal(tls.Alert):
     def __init__(self, alert: IntEnum, words: str) -> None:
         super().__init__(words)
         self.description = alert  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """A chain and the key of its leaf."""
-
-    certificates: tuple[x509.Certificate, ...]
-    key: Any
-
-    @classmethod
-    def load(cls, chain: Path, key: Path) -> Credentials:
-        """From PEM files. Raises `ConfigInvalid` for files that hold something else, `OSError`."""
-        try:
-            certificates = tuple(x509.load_pem_x509_certificates(chain.read_bytes()))
-            return cls(certificates, load_pem_private_key(key.read_bytes(), None))
-        except (ValueError, TypeError) as error:
-            raise ConfigInvalid(f"{chain} with {key}", f"no certificate and key in PEM: {error}") from error
-
-    @property
-    def chain(self) -> list[bytes]:
-        return [certificate.public_bytes(Encoding.DER) for certificate in self.certificates]
 
 
 class Guard:
