@@ -18,6 +18,7 @@ from cryptography.x509 import load_der_x509_certificate
 from OpenSSL import SSL
 
 from towpath.errors import ConfigInvalid, ConnectionFailed, EndOfStream, Misuse, PeerViolation
+from towpath.protocols.dtls_identity import IdentityChoice
 from towpath.protocols.dtls_records import alert_record, datagrams
 from towpath.protocols.layer import Layer, Link
 from towpath.protocols.message import Message
@@ -83,7 +84,7 @@ class Dtls(Layer[TlsDetails]):
         self._agreed: TlsDetails | None = None
         self._trust: TrustResult | None = None
         self._listening = link.is_server
-        self._failed_to_choose: Exception | None = None
+        self._choice: IdentityChoice | None = None
         self._name = self.server_name or link.host or ""
 
     def start(self) -> bool:
@@ -154,10 +155,16 @@ class Dtls(Layer[TlsDetails]):
                 error = Misuse("DTLS needs to know whom it talks to, and the endpoint has no host")
                 error.hint = "give Parameters.dtls a server_name"
                 raise error
-            made = SSL.Connection(self._client_context(None), None)
+            context = self._client_context(None)
+            offered = self.identities or ((self.identity,) if self.identity is not None else ())
+            if offered:
+                self._choice = IdentityChoice(offered, self._client_context)
+                self._choice.install(context)
+            made = SSL.Connection(context, None)
+            if self._choice is not None:
+                self._choice.serve(made)
             if not _is_address(self._name):
                 made.set_tlsext_host_name(self._name.encode("idna"))
-            made.set_info_callback(self._choose_identity)
             made.set_connect_state()
         made.set_ciphertext_mtu(self.mtu)
         return made
@@ -191,31 +198,6 @@ class Dtls(Layer[TlsDetails]):
                 return word.encode()
         return SSL.NO_OVERLAPPING_PROTOCOLS
 
-    def _choose_identity(self, connection: SSL.Connection, where: int, code: int) -> None:
-        """Called at each step of OpenSSL's handshake; the list of authorities is there from one of them on."""
-        if not where & SSL.SSL_ST_CONNECT or "server done" not in connection.get_state_string().decode():
-            return
-        offered = self.identities or ((self.identity,) if self.identity is not None else ())
-        if not offered:
-            return
-        try:
-            names = connection.get_client_ca_list(as_cryptography=True)
-            chosen = self._chosen(offered, [name.public_bytes() for name in names])
-            if chosen is not None:
-                connection.set_context(self._client_context(chosen))
-        except Exception as error:
-            # An exception cannot pass through OpenSSL.
-            self._failed_to_choose = error
-
-    @staticmethod
-    def _chosen(offered: Sequence[tuple[Path, Path]], acceptable: list[bytes]) -> tuple[Path, Path] | None:
-        from towpath.protocols.credentials import Credentials
-        from towpath.trust.identities import choose
-
-        loaded = [(Credentials.load(*files), files) for files in offered]
-        chosen = choose([credentials for credentials, _ in loaded], acceptable, datetime.now(UTC))
-        return next((files for credentials, files in loaded if credentials is chosen), None)
-
     def _handshake(self, dtls: SSL.Connection) -> None:
         done = False
         try:
@@ -228,9 +210,9 @@ class Dtls(Layer[TlsDetails]):
             pass
         except SSL.Error as error:
             self._flush(dtls)
+            if self._choice is not None and self._choice.error is not None:
+                raise self._choice.error from error
             raise ConnectionFailed(self._name or "client", f"DTLS: {_reason(error)}") from error
-        if self._failed_to_choose is not None:
-            raise self._failed_to_choose
         if self._trust is None:
             self._trust = self._verdict(dtls)
         self._flush(dtls)
@@ -311,7 +293,9 @@ def _context(identity: tuple[Path, Path] | None) -> SSL.Context:
     context = SSL.Context(SSL.DTLS_METHOD)
     context.set_min_proto_version(_VERSION_1_2)
     context.set_cipher_list(_FORWARD_SECRET)
-    context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_RENEGOTIATION | SSL.OP_COOKIE_EXCHANGE | SSL.OP_NO_TICKET)
+    context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_COOKIE_EXCHANGE | SSL.OP_NO_TICKET)
+    if SSL.OP_NO_RENEGOTIATION is not None:
+        context.set_options(SSL.OP_NO_RENEGOTIATION)
     if identity is not None:
         try:
             context.use_certificate_chain_file(str(identity[0]))

@@ -1,4 +1,4 @@
-"""QUIC over real sockets on loopback: streams as connections, groups, datagrams, ends, what is repeated and what not."""
+"""QUIC over real sockets on loopback: streams as connections, groups, datagrams, ends, what may be replayed."""
 
 from __future__ import annotations
 
