@@ -108,16 +108,17 @@ def test_a_good_server_is_accepted_and_the_report_says_by_which_rules(pki: Pki, 
     client = parameters(protocol, server_name=HOST, anchors=anchors(pki))
 
     async def body() -> None:
-        async with (
-            Listener(ANY, server, speaks_first=True) as listener,
-            Connection(str(listener.local), client) as made,
-        ):
-            trust = verdict(made)
+        async with Listener(ANY, server) as listener:
+            connection = Connection(str(listener.local), client)
+            await connection.send(b"x", context=MessageContext(idempotent=True))
+            taken = await listener.accept()
+            await asyncio.gather(taken.ready(), connection.ready())
+            trust = verdict(connection)
             assert trust.accepted
             assert trust.policy == Policy.apple.name
             assert len(list(trust)) > 10
-            if protocol != "quic":
-                (await listener.accept()).force_cancel()
+            taken.force_cancel()
+            connection.force_cancel()
 
     run(body)
 
