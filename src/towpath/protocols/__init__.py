@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from towpath.protocols.quic import Quic, QuicClosed, QuicDetails
     from towpath.protocols.stack import Handshake, Outlet, Stack
     from towpath.protocols.tls import Tls, TlsDetails
+    from towpath.protocols.tls_psk import PskDetails, TlsPsk
 
 __all__ = [
     "Delimiter",
@@ -42,12 +43,14 @@ __all__ = [
     "Link",
     "Message",
     "Outlet",
+    "PskDetails",
     "Quic",
     "QuicClosed",
     "QuicDetails",
     "Stack",
     "Tls",
     "TlsDetails",
+    "TlsPsk",
     "Tlv",
 ]
 
@@ -65,6 +68,7 @@ _HOMES = {
     "towpath.protocols.quic": ("Quic", "QuicClosed", "QuicDetails"),
     "towpath.protocols.stack": ("Handshake", "Outlet", "Stack"),
     "towpath.protocols.tls": ("Tls", "TlsDetails"),
+    "towpath.protocols.tls_psk": ("PskDetails", "TlsPsk"),
 }
 
 

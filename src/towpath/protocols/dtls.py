@@ -22,6 +22,7 @@ from towpath.protocols.dtls_identity import IdentityChoice
 from towpath.protocols.dtls_records import alert_record, datagrams
 from towpath.protocols.layer import Layer, Link
 from towpath.protocols.message import Message
+from towpath.protocols.openssl_buffers import drain, reason_of
 from towpath.protocols.stack import Stack
 from towpath.protocols.tls import TlsDetails
 
@@ -212,7 +213,7 @@ class Dtls(Layer[TlsDetails]):
             self._flush(dtls)
             if self._choice is not None and self._choice.error is not None:
                 raise self._choice.error from error
-            raise ConnectionFailed(self._name or "client", f"DTLS: {_reason(error)}") from error
+            raise ConnectionFailed(self._name or "client", f"DTLS: {reason_of(error)}") from error
         if self._trust is None:
             self._trust = self._verdict(dtls)
         self._flush(dtls)
@@ -262,7 +263,7 @@ class Dtls(Layer[TlsDetails]):
         return judge(presented, self._name, policy, anchors, evidence=evidence)
 
     def _refuse(self, dtls: SSL.Connection, alert: int) -> None:
-        _drain(dtls)
+        drain(dtls)
         self.write(Message(alert_record(alert)))
 
     def _read(self, dtls: SSL.Connection) -> None:
@@ -274,7 +275,7 @@ class Dtls(Layer[TlsDetails]):
         except SSL.ZeroReturnError:
             self.end_input()
         except SSL.Error as error:
-            raise ConnectionFailed(self._name or "client", f"DTLS: {_reason(error)}") from error
+            raise ConnectionFailed(self._name or "client", f"DTLS: {reason_of(error)}") from error
 
     def input_ended(self) -> None:
         if self._agreed is None:
@@ -285,7 +286,7 @@ class Dtls(Layer[TlsDetails]):
         self.schedule_wakeup(dtls.DTLSv1_get_timeout())
 
     def _flush(self, dtls: SSL.Connection) -> None:
-        for datagram in datagrams(_drain(dtls), self.mtu):
+        for datagram in datagrams(drain(dtls), self.mtu):
             self.write(Message(datagram))
 
 
@@ -294,15 +295,13 @@ def _context(identity: tuple[Path, Path] | None) -> SSL.Context:
     context.set_min_proto_version(_VERSION_1_2)
     context.set_cipher_list(_FORWARD_SECRET)
     context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_COOKIE_EXCHANGE | SSL.OP_NO_TICKET)
-    if SSL.OP_NO_RENEGOTIATION is not None:
-        context.set_options(SSL.OP_NO_RENEGOTIATION)
     if identity is not None:
         try:
             context.use_certificate_chain_file(str(identity[0]))
             context.use_privatekey_file(str(identity[1]))
             context.check_privatekey()
         except SSL.Error as error:
-            words = f"no certificate and key in PEM: {_reason(error)}"
+            words = f"no certificate and key in PEM: {reason_of(error)}"
             raise ConfigInvalid(f"{identity[0]} with {identity[1]}", words) from error
     return context
 
@@ -318,18 +317,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _drain(dtls: SSL.Connection) -> bytes:
-    found = b""
-    try:
-        while True:
-            found += dtls.bio_read(_READ)
-    except SSL.WantReadError:
-        return found
-
-
-def _reason(error: SSL.Error) -> str:
-    """OpenSSL's reason in plain words: ``tlsv1 alert unknown ca``."""
-    stack = error.args[0] if error.args else ()
-    return str(stack[-1][2]) if isinstance(stack, list) and stack else "the handshake failed"
