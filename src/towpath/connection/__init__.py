@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from towpath.connection.listener import Listener
     from towpath.connection.liveness import Liveness
     from towpath.connection.measurement import Measurement
+    from towpath.connection.multicast import GroupMessage, MulticastGroup
     from towpath.connection.parameters import ExpiredDns, Keepalive, Parameters, ServiceClass, Tcp, Udp
     from towpath.connection.report import AttemptReport, EstablishmentReport, ResolutionReport, TransferReport
     from towpath.connection.states import State
@@ -46,6 +47,7 @@ _HOMES = {
     "listener": ("Listener",),
     "liveness": ("Liveness",),
     "measurement": ("Measurement",),
+    "multicast": ("GroupMessage", "MulticastGroup"),
     "parameters": ("ExpiredDns", "Keepalive", "Parameters", "ServiceClass", "Tcp", "Udp"),
     "report": ("AttemptReport", "EstablishmentReport", "ResolutionReport", "TransferReport"),
     "states": ("State",),
@@ -63,12 +65,14 @@ __all__ = [
     "EstablishmentReport",
     "ExpiredDns",
     "GroupListener",
+    "GroupMessage",
     "HostEndpoint",
     "Keepalive",
     "Listener",
     "Liveness",
     "Measurement",
     "MessageContext",
+    "MulticastGroup",
     "Parameters",
     "PathChanged",
     "ResolutionReport",

@@ -294,7 +294,7 @@ def _context(identity: tuple[Path, Path] | None) -> SSL.Context:
     context = SSL.Context(SSL.DTLS_METHOD)
     context.set_min_proto_version(_VERSION_1_2)
     context.set_cipher_list(_FORWARD_SECRET)
-    context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_COOKIE_EXCHANGE | SSL.OP_NO_TICKET)
+    context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_TICKET)
     if identity is not None:
         try:
             context.use_certificate_chain_file(str(identity[0]))
