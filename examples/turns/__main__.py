@@ -56,7 +56,8 @@ async def play(connection: Connection, mine: str) -> None:
             board = board.after(field)
         else:
             message = await connection.receive_message()
-            if message.get(Tlv) == RESIGN:
+            kind: int | None = message.get(Tlv)
+            if kind == RESIGN:
                 print("the other resigns", flush=True)
                 return
             board = judged(board, message)

@@ -39,12 +39,16 @@ def player(host: LabHost, *words: str) -> subprocess.Popen[str]:
 def game(lab: Lab, keys: tuple[Path, Path], moves: tuple[str, str]) -> tuple[list[str], list[str]]:
     """What each player reads: the one who hosts, and the one who joins."""
     with player(lab["one"], "host", str(keys[0])) as hosting:
+        assert hosting.stdin is not None
         assert hosting.stdout is not None
+        hosting.stdin.write(moves[0])
+        hosting.stdin.close()
         waiting = hosting.stdout.readline()
         assert waiting.startswith("waiting as"), waiting
         with player(lab["two"], "join", str(keys[1])) as joining:
             theirs, _ = joining.communicate(moves[1], timeout=30)
-        ours, _ = hosting.communicate(moves[0], timeout=30)
+        ours = hosting.stdout.read()
+        hosting.wait(30)
     return ours.splitlines(), theirs.splitlines()
 
 
