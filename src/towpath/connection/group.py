@@ -180,8 +180,7 @@ class ConnectionGroup:
 
     def _adopt(self, link: QuicLink) -> None:
         self._link = link
-        link.on_stream = self._take
-        link.on_over = self._over
+        link.give_streams_to(self._take, self._over)
 
     def _take(self, channel: QuicStreamChannel) -> None:
         self._arrived.append(self._member(channel))

@@ -369,9 +369,7 @@ class Listener:
         def over() -> None:
             self.closed_before_data += not streams
 
-        # Its streams come and go; who began it also ends it.
-        link.kept = True
-        link.on_stream, link.on_over = stream_came, over
+        link.give_streams_to(stream_came, over)
 
 
 async def _answer(connection: Connection, answer: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:

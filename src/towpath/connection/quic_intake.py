@@ -150,10 +150,14 @@ class QuicIntake:
         link = QuicLink(
             self._parameters, link_for(peer, is_server=True), self, original=original, retry_source=retry_source
         )
+        link.kept = True  # its streams come and go; who began it also ends it
         self._alive.add(link)
         self._links[header.destination_cid] = link
-        self._arrive(link, peer)
         link.received(data, address)
+        if link.engine.has_peer:
+            self._arrive(link, peer)
+        else:
+            link.close()
 
     def _is_pressed(self) -> bool:
         options = self._parameters.transport

@@ -43,7 +43,7 @@ class Carrier(Protocol):
 class QuicLink:
     """Carries datagrams between the engine and a carrier, and events from the engine to the channels.
 
-    `on_stream` gets each stream that the peer opens. A link that is not `kept` ends with its last stream.
+    A link that is not `kept` ends with its last stream, and takes none of the peer's.
     """
 
     def __init__(
@@ -146,6 +146,13 @@ class QuicLink:
         self.engine.receive(data, address)
         self._settle()
 
+    def give_streams_to(self, taker: Callable[[QuicStreamChannel], None], over: Callable[[], None]) -> None:
+        """From now on `taker` gets each stream that the peer opens; `over` is called when the connection has ended."""
+        self.on_stream, self.on_over = taker, over
+        self._hand_out()
+        if self.error is not None:
+            over()
+
     async def move(self) -> None:
         """Goes on from another local address or port."""
         await self._carrier.move()
@@ -185,20 +192,25 @@ class QuicLink:
 
     def connected(self, details: QuicDetails) -> None:
         self.seconds = self.loop.time() - self._begun
-        unborn, self._unborn = self._unborn, []
-        for stream, data, ended in unborn:
-            self.stream_data(stream, data, ended)
+        self._hand_out()
         self._keep_alive_again()
 
     def stream_data(self, stream: int, data: bytes, ended: bool) -> None:
-        if self.engine.details is None and not self.is_early:
-            # Anybody can replay what comes before the handshake is over.
-            self._unborn.append((stream, data, ended))
-            return
-        channel = self._streams.get(stream) or self._new(stream)
-        if channel is not None:
-            channel.came(data, ended)
-            self._touched.add(channel)
+        channel = self._streams.get(stream)
+        if channel is None:
+            if bool(stream & 1) == self._link.is_server:
+                return  # one of ours, which was closed
+            if not self.kept:
+                self.engine.refuse(stream, self.code)
+                return  # this side wanted one stream of its own, and no others
+            if self.on_stream is None or (self.engine.details is None and not self.is_early):
+                # Nobody is there to take it yet; or it came early, and anybody can replay that.
+                self._unborn.append((stream, data, ended))
+                return
+            channel = self._add(stream, sends=not stream & 2, receives=True)
+            self.on_stream(channel)
+        channel.came(data, ended)
+        self._touched.add(channel)
 
     def stream_reset(self, stream: int, code: int) -> None:
         channel = self._streams.get(stream)
@@ -244,12 +256,10 @@ class QuicLink:
     def peer_name(self) -> str:
         return self._link.host or "client"
 
-    def _new(self, stream: int) -> QuicStreamChannel | None:
-        if bool(stream & 1) == self._link.is_server or self.on_stream is None:
-            return None  # a stream of ours that was closed, or nobody wants the peer's
-        channel = self._add(stream, sends=not stream & 2, receives=True)
-        self.on_stream(channel)
-        return channel
+    def _hand_out(self) -> None:
+        unborn, self._unborn = self._unborn, []
+        for stream, data, ended in unborn:
+            self.stream_data(stream, data, ended)
 
     def _add(self, stream: int, *, sends: bool, receives: bool) -> QuicStreamChannel:
         made = QuicStreamChannel(self, self.parameters, self._link, stream, sends=sends, receives=receives)

@@ -214,6 +214,11 @@ class QuicEngine:
     def next_wakeup(self) -> float | None:
         return None if self.is_over else self._quic.get_timer()
 
+    @property
+    def has_peer(self) -> bool:
+        """Whether anything has come of a peer that could be read; true for clients."""
+        return self._quic.get_peer_address() is not None
+
     def connect(self, address: Address) -> None:
         """Begins the handshake, as a client."""
         self._quic.connect(address, self._link.clock())
@@ -231,7 +236,8 @@ class QuicEngine:
 
     def outgoing(self) -> list[tuple[bytes, Address]]:
         """Datagrams that have to leave now."""
-        return self._quic.datagrams_to_send(self._link.clock())
+        # Before a server has seen a packet that can be read, the library has nobody to send to.
+        return self._quic.datagrams_to_send(self._link.clock()) if self.has_peer else []
 
     def open(self, *, unidirectional: bool = False) -> int:
         """The number of a new stream; the peer learns of it with the first data."""

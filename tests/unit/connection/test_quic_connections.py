@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -62,6 +63,12 @@ async def echo(connection: Connection) -> None:
     async for message in connection:
         await connection.send(message.content)
     await connection.send(context=FINAL)
+
+
+async def send_on_and_on(connection: Connection) -> None:
+    while True:
+        await connection.send(bytes(1000))
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -428,3 +435,36 @@ def test_quic_needs_a_protocol_and_a_name() -> None:
         Parameters.quic(alpn=[])
     with pytest.raises(Misuse, match="only QUIC"):
         Parameters.tcp().but(otherwise=Parameters.tls())
+
+
+def test_rubbish_leaves_no_trace_and_stops_nobody(world: World) -> None:
+    beginning = b"\xc0\0\0\0\1\x08" + bytes(9) + b"\x44\x00"
+
+    async def body() -> None:
+        async with serving(world.server(Lines())) as (where, listener):
+            host, _, port = where.rpartition(":")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for rubbish in (b"", b"\0", bytes(2000), beginning + bytes(1400), b"\xc0\7\7\7\7" + bytes(1400)):
+                    sender.sendto(rubbish, (host, int(port)))
+            async with Connection(where, world.client(Lines())) as connection:
+                await connection.send(b"still here")
+                assert (await connection.receive_message()).content == b"still here"
+            assert listener.closed_before_data == 0
+
+    run(body)
+
+
+def test_a_connection_of_one_stream_takes_no_others(world: World) -> None:
+    async def body() -> None:
+        async with GroupListener(ANY, world.server()) as listener:
+            connection = Connection(str(listener.local), world.client())
+            await connection.ready()
+            async with await listener.accept() as server:
+                unwanted = server.open()
+                with pytest.raises(QuicClosed, match="takes no more"):
+                    await send_on_and_on(unwanted)
+                unwanted.force_cancel()
+                connection.cancel()
+                await connection.closed()
+
+    run(body)
