@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from typing import Any, Protocol
 
 from aioquic.quic import events
@@ -193,7 +194,9 @@ class QuicEngine:
             raise error
         self._ticket = options.memory.known(self._name) if options.resumption else None
         if self._ticket is not None:
-            configuration.session_ticket = self._ticket.session
+            # Without consent the handshake does not even offer early data.
+            early = self._ticket.session.max_early_data_size if options.early_data else None
+            configuration.session_ticket = replace(self._ticket.session, max_early_data_size=early)
         return configuration
 
     @property
