@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 
-from tests.fuzz import layers
+from tests.fuzz import layers, secure_layers
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
@@ -339,39 +339,43 @@ def script_manifest(data: bytes) -> None:
         assert "content-filter-provider" in manifest.capabilities
 
 
-ENTRIES: dict[str, Entry] = {
-    entry.__name__: entry
-    for entry in (
-        addresses,
-        dns_answer,
-        dns_binding,
-        dns_names,
-        dns_query,
-        dns_reply,
-        dns_screen,
-        dns_stream,
-        ended_flow,
-        first_words,
-        held_stream,
-        http_request,
-        ip_packet,
-        logged_packet,
-        netlink_messages,
-        network_facts,
-        policy_explain,
-        proc_net_unix,
-        queue_packet,
-        quic_frames,
-        quic_flow,
-        resolver_files,
-        rule_text,
-        script_manifest,
-        tcp_segment,
-        tls_handshake,
-        tls_stream,
-        worker_messages,
-    )
-} | layers.ENTRIES
+ENTRIES: dict[str, Entry] = (
+    {
+        entry.__name__: entry
+        for entry in (
+            addresses,
+            dns_answer,
+            dns_binding,
+            dns_names,
+            dns_query,
+            dns_reply,
+            dns_screen,
+            dns_stream,
+            ended_flow,
+            first_words,
+            held_stream,
+            http_request,
+            ip_packet,
+            logged_packet,
+            netlink_messages,
+            network_facts,
+            policy_explain,
+            proc_net_unix,
+            queue_packet,
+            quic_frames,
+            quic_flow,
+            resolver_files,
+            rule_text,
+            script_manifest,
+            tcp_segment,
+            tls_handshake,
+            tls_stream,
+            worker_messages,
+        )
+    }
+    | layers.ENTRIES
+    | secure_layers.ENTRIES
+)
 
 _QUERY = dns.query("www.good.test", "A", 7)
 _ANSWER = dns.answer(
@@ -424,53 +428,64 @@ _ADDRESS_BODY = (
 _ROUTE_BODY = bytes.fromhex("02000000fe04000100000000") + netlink.attr(4, netlink.u32(3))
 _ROUTE_BODY += netlink.attr(9, bytes.fromhex("1000000003000000") + netlink.attr(5, b"\xc0\0\2\1"))
 
-SEEDS: dict[str, tuple[bytes, ...]] = {
-    "addresses": (b"192.0.2.1", b"2001:db8::1", b"::ffff:127.0.0.1", b"64:ff9b::7f00:1"),
-    "dns_answer": (_ANSWER, _QUERY),
-    "dns_binding": (
-        dns.https(1, "svc.good.test", alpn=["h2", "h3"], ipv4hint=["192.0.2.1"], ipv6hint=["2001:db8::1"], ech=b"key"),
-        b"\0\1\0\0\0\0\2\0\1\0\1\0\3\2h2\0\2\0\0\0\3\0\2\x20\xfb",
-    ),
-    "dns_names": (b"www.good.test", b"a\\046b.test"),
-    "dns_query": (_QUERY, dns.query("_443._https.good.test", "HTTPS", 1, edns=False)),
-    "dns_reply": (
-        _ANSWER,
-        dns.answer(_QUERY, [], 5)[:10]
-        + b"\0\1"
-        + _QUERY[12:31]
-        + b"\0\0\x29\x04\xd0\0\0\0\0\0\x0b\0\x0f\0\7\0\x0fwords",
-        dns.answer(_QUERY, [], 3, authorities=[dns.Record("good.test", "SOA", 60, b"\0\0" + bytes(20))]),
-    ),
-    "dns_screen": (_ANSWER,),
-    "dns_stream": (framed(_QUERY) + framed(_ANSWER), b"\0\0\0\1x"),
-    "ended_flow": (_ENDED,),
-    "held_stream": (bytes(range(40)), b"\x00\x02\x04\x02\x02\x02\x01\x05"),
-    "logged_packet": (_LOGGED,),
-    "tcp_segment": (_IP4_TCP,),
-    "first_words": (_REQUEST, _RECORD, b"SSH-2.0-x\r\n"),
-    "ip_packet": (_IP4_UDP, _IP6_PING),
-    "netlink_messages": (netlink.message(2, 0, 7, bytes(20)), netlink.message(3, 0, 1, netlink.attr(4, b"abc"))),
-    "network_facts": (_LINK_BODY, _ADDRESS_BODY, _ROUTE_BODY),
-    "proc_net_unix": (b"0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/x y.sock\n",),
-    "queue_packet": (_QUEUED,),
-    "http_request": (_REQUEST, b"GET / HTTP/1.0\r\nHost: [2001:db8::1]\r\n\r\n", b"\r\n", b"PRI * HTTP/2.0\r\n\r\n"),
-    "policy_explain": (b"good.test:443", b"tls://x.ads.test", b"[2001:db8::1]:22", b"icmp://10.0.0.1"),
-    "quic_flow": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
-    "quic_frames": (crypto(hello()), crypto(hello("evil.test")), b"\2\0\0\0\0", b"\x1c\0\0\0", crypto(b"x", 9)),
-    "resolver_files": (
-        b"nameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.test b.test\noptions ndots:2 timeout:1 rotate\n",
-        b"192.0.2.1 www.a.test www # comment\n2001:db8::1 www\n",
-    ),
-    "rule_text": (b"tls://*.good.test:8443", b"[2001:db8::/32]:22", b"10.0.0.0/8", b"*", b"https://x/"),
-    "script_manifest": (
-        b'"""Doc."""\n# /// script\n# [tool.towpath.extension]\n# id = "no-ads"\n# memory = 64\n#\n# ///\nx = 1\n',
-        b'# /// script\n# tool.towpath.extension = {id = "a", capabilities = ["prompt"]}\n# ///\n',
-    ),
-    "tls_handshake": (_HANDSHAKE,),
-    "tls_stream": (_RECORD, b"\x15\x03\x01\0\x02\x02\x28"),
-    "worker_messages": tuple(
-        packet
-        for message in (messages.Verdict(7, Drop("no")), messages.Said("info", "x"), messages.Ended())
-        for packet in messages.batches([message])
-    ),
-} | layers.SEEDS
+SEEDS: dict[str, tuple[bytes, ...]] = (
+    {
+        "addresses": (b"192.0.2.1", b"2001:db8::1", b"::ffff:127.0.0.1", b"64:ff9b::7f00:1"),
+        "dns_answer": (_ANSWER, _QUERY),
+        "dns_binding": (
+            dns.https(
+                1, "svc.good.test", alpn=["h2", "h3"], ipv4hint=["192.0.2.1"], ipv6hint=["2001:db8::1"], ech=b"key"
+            ),
+            b"\0\1\0\0\0\0\2\0\1\0\1\0\3\2h2\0\2\0\0\0\3\0\2\x20\xfb",
+        ),
+        "dns_names": (b"www.good.test", b"a\\046b.test"),
+        "dns_query": (_QUERY, dns.query("_443._https.good.test", "HTTPS", 1, edns=False)),
+        "dns_reply": (
+            _ANSWER,
+            dns.answer(_QUERY, [], 5)[:10]
+            + b"\0\1"
+            + _QUERY[12:31]
+            + b"\0\0\x29\x04\xd0\0\0\0\0\0\x0b\0\x0f\0\7\0\x0fwords",
+            dns.answer(_QUERY, [], 3, authorities=[dns.Record("good.test", "SOA", 60, b"\0\0" + bytes(20))]),
+        ),
+        "dns_screen": (_ANSWER,),
+        "dns_stream": (framed(_QUERY) + framed(_ANSWER), b"\0\0\0\1x"),
+        "ended_flow": (_ENDED,),
+        "held_stream": (bytes(range(40)), b"\x00\x02\x04\x02\x02\x02\x01\x05"),
+        "logged_packet": (_LOGGED,),
+        "tcp_segment": (_IP4_TCP,),
+        "first_words": (_REQUEST, _RECORD, b"SSH-2.0-x\r\n"),
+        "ip_packet": (_IP4_UDP, _IP6_PING),
+        "netlink_messages": (netlink.message(2, 0, 7, bytes(20)), netlink.message(3, 0, 1, netlink.attr(4, b"abc"))),
+        "network_facts": (_LINK_BODY, _ADDRESS_BODY, _ROUTE_BODY),
+        "proc_net_unix": (b"0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/x y.sock\n",),
+        "queue_packet": (_QUEUED,),
+        "http_request": (
+            _REQUEST,
+            b"GET / HTTP/1.0\r\nHost: [2001:db8::1]\r\n\r\n",
+            b"\r\n",
+            b"PRI * HTTP/2.0\r\n\r\n",
+        ),
+        "policy_explain": (b"good.test:443", b"tls://x.ads.test", b"[2001:db8::1]:22", b"icmp://10.0.0.1"),
+        "quic_flow": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
+        "quic_frames": (crypto(hello()), crypto(hello("evil.test")), b"\2\0\0\0\0", b"\x1c\0\0\0", crypto(b"x", 9)),
+        "resolver_files": (
+            b"nameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.test b.test\noptions ndots:2 timeout:1 rotate\n",
+            b"192.0.2.1 www.a.test www # comment\n2001:db8::1 www\n",
+        ),
+        "rule_text": (b"tls://*.good.test:8443", b"[2001:db8::/32]:22", b"10.0.0.0/8", b"*", b"https://x/"),
+        "script_manifest": (
+            b'"""Doc."""\n# /// script\n# [tool.towpath.extension]\n# id = "no-ads"\n# memory = 64\n#\n# ///\nx = 1\n',
+            b'# /// script\n# tool.towpath.extension = {id = "a", capabilities = ["prompt"]}\n# ///\n',
+        ),
+        "tls_handshake": (_HANDSHAKE,),
+        "tls_stream": (_RECORD, b"\x15\x03\x01\0\x02\x02\x28"),
+        "worker_messages": tuple(
+            packet
+            for message in (messages.Verdict(7, Drop("no")), messages.Said("info", "x"), messages.Ended())
+            for packet in messages.batches([message])
+        ),
+    }
+    | layers.SEEDS
+    | secure_layers.SEEDS
+)

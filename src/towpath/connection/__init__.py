@@ -27,9 +27,12 @@ if TYPE_CHECKING:
         UrlEndpoint,
     )
     from towpath.connection.events import BetterPath, ConnectionEvent, PathChanged, StateChanged, ViabilityChanged
+    from towpath.connection.group import ConnectionGroup
+    from towpath.connection.group_listener import GroupListener
     from towpath.connection.listener import Listener
     from towpath.connection.liveness import Liveness
     from towpath.connection.measurement import Measurement
+    from towpath.connection.multicast import GroupMessage, MulticastGroup
     from towpath.connection.parameters import ExpiredDns, Keepalive, Parameters, ServiceClass, Tcp, Udp
     from towpath.connection.report import AttemptReport, EstablishmentReport, ResolutionReport, TransferReport
     from towpath.connection.states import State
@@ -39,9 +42,12 @@ _HOMES = {
     "context": ("FINAL", "MessageContext"),
     "endpoint": ("AddressEndpoint", "Endpoint", "HostEndpoint", "ServiceEndpoint", "UnixEndpoint", "UrlEndpoint"),
     "events": ("BetterPath", "ConnectionEvent", "PathChanged", "StateChanged", "ViabilityChanged"),
+    "group": ("ConnectionGroup",),
+    "group_listener": ("GroupListener",),
     "listener": ("Listener",),
     "liveness": ("Liveness",),
     "measurement": ("Measurement",),
+    "multicast": ("GroupMessage", "MulticastGroup"),
     "parameters": ("ExpiredDns", "Keepalive", "Parameters", "ServiceClass", "Tcp", "Udp"),
     "report": ("AttemptReport", "EstablishmentReport", "ResolutionReport", "TransferReport"),
     "states": ("State",),
@@ -54,15 +60,19 @@ __all__ = [
     "BetterPath",
     "Connection",
     "ConnectionEvent",
+    "ConnectionGroup",
     "Endpoint",
     "EstablishmentReport",
     "ExpiredDns",
+    "GroupListener",
+    "GroupMessage",
     "HostEndpoint",
     "Keepalive",
     "Listener",
     "Liveness",
     "Measurement",
     "MessageContext",
+    "MulticastGroup",
     "Parameters",
     "PathChanged",
     "ResolutionReport",

@@ -14,7 +14,7 @@ from towpath.errors import Misuse
 from towpath.kernel import system
 from towpath.protocols.layer import Link
 from towpath.protocols.message import Message
-from towpath.protocols.stack import Stack
+from towpath.protocols.stack import Handshake, Stack
 
 __all__ = ["Channel"]
 
@@ -130,10 +130,9 @@ class Channel(ABC):
             return
         self._closed = True
         self.pause_reading()
-        self.loop.remove_writer(self._descriptor)
         if self._timer is not None:
             self._timer.cancel()
-        self.socket.close()
+        self._release()
         self.inbox.wake_soon()
         if self._waiter is not None:
             self._waiter.fire_soon()
@@ -146,6 +145,28 @@ class Channel(ABC):
             if self.socket.type == socket.SOCK_STREAM:
                 system.transports.reset_on_close(self.socket)
             self.close()
+
+    def _release(self) -> None:
+        """Lets go of the transport."""
+        self.loop.remove_writer(self._descriptor)
+        self.socket.close()
+
+    @property
+    def names(self) -> tuple[object, object]:
+        """This side's and the peer's socket address. Raises `OSError` once the peer has left."""
+        return self.socket.getsockname(), self.socket.getpeername()
+
+    @property
+    def handshakes(self) -> tuple[Handshake, ...]:
+        """Those that are over, of the transport and of the layers."""
+        return tuple(self.stack.handshakes) if self.stack is not None else ()
+
+    @property
+    def datagram_size(self) -> int | None:
+        """The largest datagram that leaves in one packet; `None` for streams, and where unknown."""
+        if self.socket.type != socket.SOCK_DGRAM or self.socket.fileno() < 0:
+            return None
+        return system.transports.datagram_size(self.socket)
 
     @property
     def is_closed(self) -> bool:

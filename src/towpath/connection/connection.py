@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from towpath.connection.arrival import Arrival
 from towpath.connection.channel import Channel
@@ -26,6 +26,9 @@ from towpath.path.monitor import PathMonitor
 from towpath.path.path import Path
 from towpath.protocols.layer import Layer
 from towpath.protocols.message import Message
+
+if TYPE_CHECKING:
+    from towpath.connection.quic_link import QuicLink
 
 __all__ = ["Connection"]
 
@@ -70,6 +73,22 @@ class Connection:
         made = cls(remote, parameters)
         made._establishment.accepted = channel
         return made
+
+    @classmethod
+    def of_group(
+        cls, endpoint: Endpoint | str, parameters: Parameters, *, network: Network | None = None
+    ) -> Connection:
+        """A connection that carries the datagrams of a `ConnectionGroup`, and lives as long as that."""
+        made = cls(endpoint, parameters, network=network)
+        made._establishment.as_group = True
+        return made
+
+    @property
+    def quic_link(self) -> QuicLink | None:
+        """What it shares with the others of its group; `None` before ready, and where it is not QUIC."""
+        from towpath.connection.quic_channel import QuicChannel
+
+        return self._channel.link if isinstance(self._channel, QuicChannel) else None
 
     @property
     def state(self) -> State:
@@ -173,8 +192,9 @@ class Connection:
         """Returns when the stack took the message, or its part: that says nothing about the peer.
 
         Waits until it is ready, and while too much waits to be sent; of those that wait, the highest priority goes
-        first. A final message without content only ends this side. Raises what ended the connection, `TimedOut` when
-        the message expired, `Misuse` when it cannot be sent.
+        first. An idempotent message returns at once, and goes as soon as it can. A final message without content only
+        ends this side. Raises what ended the connection, `TimedOut` when the message expired, `Misuse` when it cannot
+        be sent.
         """
         turns, channel = self._turns, self._channel
         if (
@@ -190,6 +210,9 @@ class Connection:
             channel.messages_sent += 1
             if not message.complete:
                 turns.note(context, complete=False)
+            return
+        if turns is None and context.idempotent and self.state in (State.SETUP, State.PREPARING, State.WAITING):
+            self._send_early(content if isinstance(content, Message) else Message(content, complete))
             return
         if turns is None or not turns.free(context):
             await self.ready()
@@ -297,6 +320,9 @@ class Connection:
             self._fail(error)
             return
         self._channel = channel
+        if not channel.messages_sent:
+            for message in self._establishment.early:
+                channel.send(message)
         self._turns = Turns(channel.loop, lambda: not channel.congested)
         channel.on_room = self._turns.admit
         channel.on_lost = self._fail
@@ -308,6 +334,13 @@ class Connection:
         self._begin_to_watch()
         if channel.error is not None:
             self._fail(channel.error)
+
+    def _send_early(self, message: Message) -> None:
+        if not message.complete:
+            raise Misuse("an idempotent message is sent whole: it may be sent again")
+        self._establishment.early.append(message)
+        if self.state is State.SETUP:
+            self.start()
 
     def _begin_to_watch(self) -> None:
         remote = self.remote

@@ -15,7 +15,9 @@ class MessageContext:
 
     `final`: once it is complete, this side sends no more (TCP FIN, TLS close_notify). `priority` is from 0 to 1, the
     higher goes first among messages that wait. `expires_after` are seconds from the send, after which content that
-    still waits is dropped (`TimedOut`). `antecedent` must have been sent before. ::
+    still waits is dropped (`TimedOut`). `antecedent` must have been sent before. `idempotent` says that it does no harm
+    if it arrives twice: then it may be sent before the connection is ready, on several attempts of a race, and with
+    a QUIC handshake's first packet (`Quic.early_data`). ::
 
         urgent = MessageContext(priority=1.0, expires_after=0.5)
         await connection.send(b"now", context=urgent)
@@ -27,6 +29,7 @@ class MessageContext:
     priority: float = 0.5
     expires_after: float | None = None
     antecedent: MessageContext | None = field(default=None, repr=False)
+    idempotent: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= 1:

@@ -12,8 +12,16 @@ from ipaddress import ip_address
 from towpath.connection.channel import Channel
 from towpath.connection.datagram_channel import DatagramChannel
 from towpath.connection.dialing import Candidate, connect, dial_one
-from towpath.connection.endpoint import AddressEndpoint, Endpoint, HostEndpoint, UnixEndpoint, UrlEndpoint
+from towpath.connection.endpoint import (
+    AddressEndpoint,
+    Endpoint,
+    HostEndpoint,
+    ServiceEndpoint,
+    UnixEndpoint,
+    UrlEndpoint,
+)
 from towpath.connection.parameters import Parameters, Tcp
+from towpath.connection.race_candidates import Transport
 from towpath.connection.report import AttemptReport, EstablishmentReport, ResolutionReport
 from towpath.connection.stream_channel import StreamChannel
 from towpath.connection.supervision import network_changed
@@ -22,8 +30,10 @@ from towpath.kernel import system
 from towpath.kernel.network import Network
 from towpath.path.watch import QUIET
 from towpath.protocols.layer import Link
+from towpath.protocols.message import Message
+from towpath.protocols.quic import Quic
 
-__all__ = ["Establishment", "channel_for", "endpoint_of"]
+__all__ = ["Establishment", "channel_for", "endpoint_of", "link_for"]
 
 _NO_PATH = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.ENODEV})
 
@@ -34,6 +44,10 @@ class Establishment:
     def __init__(self, endpoint: Endpoint, parameters: Parameters, network: Network | None) -> None:
         self.accepted: Channel | None = None
         """The channel of a connection that a listener took, on which only the layers have to be started."""
+        self.as_group = False
+        """The channel is to carry the datagrams of a QUIC connection, not a stream of it."""
+        self.early: list[Message] = []
+        """Idempotent messages that were sent before ready."""
         self._endpoint = endpoint
         self._parameters = parameters
         self._network = network
@@ -52,11 +66,10 @@ class Establishment:
 
     @property
     def report(self) -> EstablishmentReport:
-        stack = self._channel.stack if self._channel is not None else None
         return EstablishmentReport(
             resolutions=tuple(self._resolutions),
             attempts=tuple(self._attempts),
-            handshakes=tuple(stack.handshakes) if stack is not None else (),
+            handshakes=self._channel.handshakes if self._channel is not None else (),
             round_trip=self._round_trip,
             seconds=self._seconds,
             started_after=self._tried - self._begun if self._seconds is not None else None,
@@ -66,10 +79,7 @@ class Establishment:
 
     @property
     def datagram_size(self) -> int | None:
-        made = self._channel.socket if self._channel is not None else None
-        if made is None or made.fileno() < 0 or isinstance(self._parameters.transport, Tcp):
-            return None
-        return system.transports.datagram_size(made)
+        return self._channel.datagram_size if self._channel is not None else None
 
     def try_again(self) -> None:
         """Ends the wait for a path, if there is one."""
@@ -123,23 +133,27 @@ class Establishment:
             target = self._endpoint.target if isinstance(self._endpoint, UrlEndpoint) else self._endpoint
             if isinstance(target, AddressEndpoint | UnixEndpoint):
                 return await dial_one(target, self._attempt, self._attempts)
-            if isinstance(target, HostEndpoint):
-                from towpath.connection.finding import find_and_dial
+            if not isinstance(target, HostEndpoint | ServiceEndpoint):
+                raise ConnectionFailed(str(target), f"nothing leads to a {type(target).__name__}")
+            from towpath.connection.finding import find_and_dial
 
-                noted = self._resolutions, self._attempts
-                return await find_and_dial(
-                    target, self._attempt, Channel.abort, self._parameters, self._network, *noted
-                )
-            raise ConnectionFailed(str(target), "a Bonjour service has to be resolved to a host first")
+            noted = self._resolutions, self._attempts
+            return await find_and_dial(target, self._attempt, Channel.abort, self._parameters, self._network, *noted)
         except ConnectionFailed as error:
             error.endpoint = str(self._endpoint)
             error.report = self.report
             raise
 
-    async def _attempt(self, candidate: Candidate) -> Channel:
-        made = await connect(candidate, self._parameters, self._network)
-        channel = channel_for(made, self._parameters, self._endpoint)
-        if self._parameters.race_to_ready:
+    async def _attempt(self, candidate: Candidate, transport: Transport = "tcp") -> Channel:
+        parameters = self._parameters.over(transport)
+        if isinstance(parameters.transport, Quic):
+            from towpath.connection.quic_dialing import dial_quic
+
+            link = link_for(self._endpoint)
+            return await dial_quic(candidate, parameters, link, self._network, early=self.early, as_group=self.as_group)
+        made = await connect(candidate, parameters, self._network)
+        channel = channel_for(made, parameters, self._endpoint)
+        if parameters.race_to_ready:
             try:
                 channel.start()
                 await channel.wait_ready()
@@ -150,31 +164,36 @@ class Establishment:
 
     def _note(self, loop: asyncio.AbstractEventLoop) -> None:
         self._seconds = loop.time() - self._tried
-        made = self._channel.socket if self._channel is not None else None
-        if made is None or made.fileno() < 0:
+        channel = self._channel
+        if channel is None or channel.socket.fileno() < 0:
             return
         try:
-            self.local = endpoint_of(made.getsockname())
-            self.remote = endpoint_of(made.getpeername())
+            self.local, self.remote = map(endpoint_of, channel.names)
         except OSError:
             return  # the peer has left already, which the channel finds out by itself
-        if isinstance(self._parameters.transport, Tcp) and made.family != socket.AF_UNIX:
+        made, transport = channel.socket, channel.parameters.transport
+        if isinstance(transport, Tcp) and made.family != socket.AF_UNIX:
             self._round_trip = system.transports.stream_figures(made).round_trip or None
-            self._multipath = self._parameters.transport.multipath and system.transports.is_multipath(made)
+            self._multipath = transport.multipath and system.transports.is_multipath(made)
 
 
 def channel_for(made: socket.socket, parameters: Parameters, endpoint: Endpoint, *, is_server: bool = False) -> Channel:
     """The channel for a connected socket; its layers know `endpoint` as the peer that was meant."""
+    link = link_for(endpoint, is_server=is_server)
+    kind = StreamChannel if isinstance(parameters.transport, Tcp) else DatagramChannel
+    return kind(made, parameters, link, asyncio.get_running_loop())
+
+
+def link_for(endpoint: Endpoint, *, is_server: bool = False) -> Link:
+    """What the layers of a connection may know of a peer that is meant by `endpoint`."""
     target = endpoint.target if isinstance(endpoint, UrlEndpoint) else endpoint
     host = None
     if isinstance(target, HostEndpoint):
         host = target.host
     elif isinstance(target, AddressEndpoint):
         host = str(target.address)
-    loop = asyncio.get_running_loop()
-    link = Link(loop.time, is_server, host, endpoint.url if isinstance(endpoint, UrlEndpoint) else None)
-    kind = StreamChannel if isinstance(parameters.transport, Tcp) else DatagramChannel
-    return kind(made, parameters, link, loop)
+    url = endpoint.url if isinstance(endpoint, UrlEndpoint) else None
+    return Link(asyncio.get_running_loop().time, is_server, host, url)
 
 
 def endpoint_of(name: object) -> AddressEndpoint | UnixEndpoint | None:

@@ -1,22 +1,22 @@
-"""From a host name to the first address that works: resolver and race, with everything noted for the report."""
+"""From a name to the first address that works: resolver or Bonjour, and race, with everything noted for the report."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from ipaddress import ip_address
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from towpath.connection.endpoint import AddressEndpoint, HostEndpoint
+from towpath.connection.endpoint import AddressEndpoint, HostEndpoint, ServiceEndpoint
 from towpath.connection.parameters import ExpiredDns, Parameters
-from towpath.connection.race_candidates import Candidate, candidates_for
+from towpath.connection.race_candidates import Candidate, Candidates, Transport, candidates_for, literal
 from towpath.connection.race_machine import Attempt
 from towpath.connection.race_memory import RaceMemory
 from towpath.connection.racing import RaceFailed, race
 from towpath.connection.report import AttemptReport, ResolutionReport
-from towpath.errors import ConnectionFailed, NoAnswer, ResolutionFailed
+from towpath.errors import ConnectionFailed, NoAnswer, PeerViolation, ResolutionFailed
 from towpath.kernel.network import Network
 from towpath.names import resolver as names
 from towpath.names.resolution import Answer, Resolution
@@ -27,14 +27,16 @@ __all__ = ["find_and_dial"]
 
 _T = TypeVar("_T")
 _KINDS = ("AAAA", "A")
+_HTTP = frozenset({"h3", "h2", "http/1.1"})
+"""The protocols whose services HTTPS records describe (RFC 9460 section 9)."""
 _OUTCOMES = {"cancelled": "lost", "won": "won", "failed": "failed"}
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Resolver, RaceMemory]] = WeakKeyDictionary()
 """Answers and lessons that the connections of one event loop have in common."""
 
 
 async def find_and_dial(
-    target: HostEndpoint,
-    dial: Callable[[AddressEndpoint], Awaitable[_T]],
+    target: HostEndpoint | ServiceEndpoint,
+    dial: Callable[[AddressEndpoint, Transport], Awaitable[_T]],
     discard: Callable[[_T], object],
     parameters: Parameters,
     network: Network | None,
@@ -43,15 +45,26 @@ async def find_and_dial(
 ) -> _T:
     """What `dial` makes of the first address that answers; losers are cancelled.
 
-    Raises `ConnectionFailed` for a name that cannot be resolved, and the attempts' most telling error when all fail: a
-    peer's refusal before the lack of a way to it.
+    Where HTTP is to be spoken, the host's service bindings are asked for with its addresses, and say which targets,
+    ports and transports there are. Raises `ConnectionFailed` for a name that cannot be resolved, and the attempts' most
+    telling error when all fail: a peer's refusal before the lack of a way to it.
     """
     resolver, memory = _common()
-    expired: names.ExpiredDns = "allow" if parameters.expired_dns is ExpiredDns.ALLOW else "prohibit"
-    found = candidates_for(_Noting(resolver, resolutions), target.host, target.port, kinds=_KINDS, expired=expired)
+    if isinstance(target, ServiceEndpoint):
+        from towpath.connection.bonjour_finding import find_service
+
+        found: AsyncIterator[Candidates] = literal(*await find_service(target, resolutions))
+    else:
+        expired: names.ExpiredDns = "allow" if parameters.expired_dns is ExpiredDns.ALLOW else "prohibit"
+        plain, quic = parameters.protocols
+        kinds = ("HTTPS", *_KINDS) if _HTTP.issuperset(plain + quic) and plain + quic else _KINDS
+        noting = _Noting(resolver, resolutions)
+        # A program that speaks QUIC alone does so to every address, also where no binding says that it can.
+        tcp, upgrade = (plain, quic) if plain or not quic else (quic, ())
+        found = candidates_for(noting, target.host, target.port, kinds=kinds, alpn=tcp, quic=upgrade, expired=expired)
 
     async def attempt(candidate: Candidate) -> _T:
-        return await dial(AddressEndpoint(ip_address(candidate.address), candidate.port))
+        return await dial(AddressEndpoint(ip_address(candidate.address), candidate.port), candidate.transport)
 
     try:
         raced = await race(found, attempt, memory=memory, key=str(target), discard=discard)
@@ -88,7 +101,7 @@ class _Noting:
         self, name: str, kinds: Sequence[str] = _KINDS, *, expired: names.ExpiredDns = "prohibit"
     ) -> AsyncGenerator[Answer, None]:
         async for answer in self._inner.stream(name, kinds, expired=expired):
-            texts = tuple(found.address for found in answer.addresses)
+            texts = tuple(found.address for found in answer.addresses) or _targets(answer)
             error = None if answer.positive else str(answer.status)
             note = ResolutionReport(answer.name, str(answer.source), answer.duration, texts, answer.protocol, error)
             self._notes.append(note)
@@ -100,9 +113,18 @@ class _Noting:
         return await self._inner.resolve(name, kinds, expired=expired)
 
 
+def _targets(answer: Answer) -> tuple[str, ...]:
+    """Where service bindings lead: ``1 www.example.com h3,h2``."""
+    try:
+        bindings = answer.bindings
+    except PeerViolation:
+        return ()
+    return tuple(f"{found.priority} {found.target} {','.join(found.alpn)}".rstrip() for found in bindings)
+
+
 def _noted(tried: Attempt) -> AttemptReport:
     candidate = tried.candidate
-    where = str(AddressEndpoint(ip_address(candidate.address), candidate.port))
+    where = str(candidate)
     outcome = _OUTCOMES.get(tried.outcome, tried.outcome)
     words = str(tried.error) if tried.error is not None and outcome == "failed" else None
     return AttemptReport(where, tried.offset, tried.duration, outcome, words)

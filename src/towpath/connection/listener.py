@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from towpath.connection.arrival import Arrival
 from towpath.connection.channel import Channel
@@ -24,6 +24,13 @@ from towpath.connection.states import Lifecycle, State
 from towpath.connection.udp_intake import UdpIntake
 from towpath.errors import Cancelled, ConnectionFailed, Misuse
 from towpath.kernel import system
+from towpath.protocols.quic import Quic
+
+if TYPE_CHECKING:
+    from towpath.connection.bonjour_advertising import Advertisement
+    from towpath.connection.quic_intake import QuicIntake
+    from towpath.connection.quic_link import QuicLink
+    from towpath.names.bonjour import BonjourService
 
 __all__ = ["Listener"]
 
@@ -59,8 +66,12 @@ class Listener:
         *,
         limit: int | None = None,
         speaks_first: bool = False,
+        advertise: BonjourService | None = None,
     ) -> None:
-        """`limit` is how many connections may still arrive, `None` for any number; see `new_connection_limit`."""
+        """`limit` is how many connections may still arrive, `None` for any number; see `new_connection_limit`.
+
+        `advertise` is announced on the link while it listens, with this listener's port; see `advertised`.
+        """
         endpoint = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
         if not isinstance(endpoint, AddressEndpoint | UnixEndpoint):
             error = Misuse(f"a listener needs an address or a Unix socket: {endpoint} is neither")
@@ -69,8 +80,15 @@ class Listener:
         self.endpoint: AddressEndpoint | UnixEndpoint = endpoint
         if isinstance(self.endpoint, UnixEndpoint) and not isinstance(parameters.transport, Tcp):
             raise Misuse("a listener on a Unix socket takes streams: datagrams there have nobody to answer to")
+        if advertise is not None and isinstance(endpoint, UnixEndpoint):
+            raise Misuse("nobody on the link can reach a Unix socket: it cannot be announced")
         self.parameters = parameters
         self.closed_before_data = 0
+        self._advertisement: Advertisement | None = None
+        if advertise is not None:
+            from towpath.connection.bonjour_advertising import Advertisement
+
+            self._advertisement = Advertisement(advertise)
         self._limit = limit
         self._speaks_first = speaks_first
         self._life = Lifecycle()
@@ -80,7 +98,9 @@ class Listener:
         self._arrived: deque[Connection] = deque()
         self._silent: dict[socket.socket, asyncio.TimerHandle] = {}
         self._waiting: deque[Arrival] = deque()
-        self._intake: UdpIntake | None = None
+        self._intake: UdpIntake | QuicIntake | None = None
+        self.on_link: Callable[[QuicLink, AddressEndpoint | UnixEndpoint], None] | None = None
+        """Takes whole QUIC connections instead of their streams: see `GroupListener`."""
 
     @property
     def state(self) -> State:
@@ -113,10 +133,25 @@ class Listener:
         except Exception as error:
             self._life.move(State.FAILED, error)
             raise
-        if not isinstance(self.parameters.transport, Tcp):
+        if isinstance(self.parameters.transport, Quic):
+            from towpath.connection.quic_intake import QuicIntake
+
+            self._intake = QuicIntake(self._socket, self._loop, self.parameters, self._link_came, self._may_take)
+        elif not isinstance(self.parameters.transport, Tcp):
             self._intake = UdpIntake(self._socket, self._loop, self.parameters, self._arrive, self._may_take)
         self._life.move(State.READY)
         self._resume()
+        if self._advertisement is not None and isinstance(self.local, AddressEndpoint):
+            self._advertisement.start(self.local.address, self.local.port)
+
+    async def advertised(self) -> BonjourService:
+        """The service under the name it got on the link, once it is announced.
+
+        Raises `HostFault` where there is no multicast, `Misuse` for what cannot be announced, `Cancelled`.
+        """
+        if self._advertisement is None:
+            raise Misuse("this listener announces nothing: give it a service to advertise")
+        return await self._advertisement.announced()
 
     def cancel(self) -> None:
         """Stops listening. Connections that were handed out live on; those that were not are closed."""
@@ -124,6 +159,8 @@ class Listener:
             return
         self._pause()
         self._life.move(State.CANCELLED)
+        if self._advertisement is not None:
+            self._advertisement.cancel()
         for made, timer in self._silent.items():
             timer.cancel()
             if self._loop is not None:
@@ -195,6 +232,8 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cancel()
+        if self._advertisement is not None:
+            await self._advertisement.ended()
 
     def __repr__(self) -> str:
         return f"<Listener {self.endpoint} {self.state}>"
@@ -305,10 +344,32 @@ class Listener:
             self._limit -= 1
         peer = remote or UnixEndpoint("unnamed", abstract=True)
         channel = channel_for(made, self.parameters, peer, is_server=True)
+        self._queue(channel, peer)
+        return channel
+
+    def _queue(self, channel: Channel, peer: AddressEndpoint | UnixEndpoint) -> None:
         self._arrived.append(Connection.accepted(channel, peer, self.parameters))
         if self._waiting:
             self._waiting.popleft().fire_soon()
-        return channel
+
+    def _link_came(self, link: QuicLink, peer: AddressEndpoint | UnixEndpoint) -> None:
+        """A QUIC connection begins: each stream of the peer's is one connection here, or all of it a group."""
+        if self._limit is not None:
+            self._limit -= 1
+        if self.on_link is not None:
+            self.on_link(link, peer)
+            return
+        streams = 0
+
+        def stream_came(channel: Channel) -> None:
+            nonlocal streams
+            streams += 1
+            self._queue(channel, peer)
+
+        def over() -> None:
+            self.closed_before_data += not streams
+
+        link.give_streams_to(stream_came, over)
 
 
 async def _answer(connection: Connection, answer: Callable[[Connection], Coroutine[Any, Any, None]]) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from towpath.connection.endpoint import AddressEndpoint, Endpoint, UnixEndpoint, UrlEndpoint
 from towpath.connection.liveness import Liveness
 from towpath.errors import Misuse
 from towpath.path.path import PathRequirements
 from towpath.protocols.layer import Layer
+from towpath.protocols.quic import Quic
+from towpath.protocols.tls import Tls
 
 if TYPE_CHECKING:
-    from towpath.protocols.tls import Tls
     from towpath.protocols.websocket import WebSocket
 
 __all__ = ["ExpiredDns", "Keepalive", "Parameters", "ServiceClass", "Tcp", "Udp"]
@@ -94,7 +95,7 @@ class Parameters:
     (True, ())
     """
 
-    transport: Tcp | Udp = Tcp()
+    transport: Tcp | Udp | Quic = Tcp()
     layers: tuple[Layer[Any], ...] = ()
     """The protocols above the transport, the lowest first. Each is a pattern: see `towpath.protocols.Layer`."""
     path: PathRequirements = PathRequirements()
@@ -111,6 +112,8 @@ class Parameters:
     """Seconds that a graceful cancel may take."""
     receive_limit: int = field(default=1 << 18, kw_only=True)
     """Bytes that are kept for a program that does not receive; then the peer has to wait."""
+    otherwise: Parameters | None = field(default=None, kw_only=True)
+    """For QUIC: how to connect to hosts whose service binding does not offer it, by TLS over TCP."""
 
     def __post_init__(self) -> None:
         if self.local is not None and not isinstance(self.local, AddressEndpoint | UnixEndpoint):
@@ -123,6 +126,12 @@ class Parameters:
             error = Misuse("nobody answers a UDP datagram by itself: Liveness over UDP needs ping=True")
             error.hint = "add a layer that can ping, such as KeepAlive"
             raise error
+        if self.liveness is not None and not self.liveness.ping and isinstance(self.transport, Quic):
+            error = Misuse("QUIC has its own word on dead peers")
+            error.hint = "set idle_timeout, and keep_alive for a connection that is often silent, in Parameters.quic"
+            raise error
+        if self.otherwise is not None and not isinstance(self.transport, Quic):
+            raise Misuse("only QUIC has another way beside it: `otherwise` is for Parameters.quic")
         for layer in self.layers:
             layer.fresh()
 
@@ -179,6 +188,39 @@ class Parameters:
     def udp(cls, *, framers: Sequence[Layer[Any]] = ()) -> Parameters:
         """Datagrams without security."""
         return cls(Udp(), tuple(framers))
+
+    @classmethod
+    def dtls(cls, *, framers: Sequence[Layer[Any]] = (), **dtls: Any) -> Parameters:
+        """DTLS over datagrams; `dtls` are the arguments of `towpath.protocols.Dtls`."""
+        from towpath.protocols.dtls import Dtls
+
+        return cls(Udp(), (Dtls(**dtls), *framers))
+
+    @classmethod
+    def quic(
+        cls,
+        *,
+        alpn: Sequence[str],
+        framers: Sequence[Layer[Any]] = (),
+        otherwise: Parameters | None = None,
+        **quic: Any,
+    ) -> Parameters:
+        """A stream of a QUIC connection; `quic` are the fields of `towpath.protocols.Quic`.
+
+        With `otherwise` it is QUIC where a service binding of the host offers it, raced with the other way.
+        """
+        return cls(Quic(tuple(alpn), **quic), tuple(framers), otherwise=otherwise)
+
+    @property
+    def protocols(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The ALPN protocols that can be spoken over TLS, and over QUIC."""
+        if isinstance(self.transport, Quic):
+            return self.otherwise.protocols[0] if self.otherwise is not None else (), tuple(self.transport.alpn)
+        return next((layer.alpn for layer in self.layers if isinstance(layer, Tls)), ()), ()
+
+    def over(self, transport: Literal["tcp", "quic"]) -> Parameters:
+        """Those for one candidate: the other way where there is one, and QUIC was not offered."""
+        return self.otherwise if self.otherwise is not None and transport == "tcp" else self
 
     def but(self, **changes: Any) -> Parameters:
         """The same with other fields. ::

@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from towpath.protocols.dtls import Dtls
     from towpath.protocols.framer import Framer
     from towpath.protocols.framers.authenticated_websocket import AuthenticatedWebSocket
     from towpath.protocols.framers.delimiter import Delimiter, Lines
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from towpath.protocols.framers.tlv import Tlv
     from towpath.protocols.layer import Layer, Link
     from towpath.protocols.message import Message
+    from towpath.protocols.quic import Quic, QuicClosed, QuicDetails
     from towpath.protocols.stack import Handshake, Outlet, Stack
     from towpath.protocols.tls import Tls, TlsDetails
+    from towpath.protocols.tls_psk import PskDetails, TlsPsk
     from towpath.protocols.websocket import WebSocket, WebSocketFramer, WebSocketMetadata
     from towpath.protocols.websocket_close import CloseCode, WebSocketClosed
     from towpath.protocols.websocket_frames import Opcode
@@ -42,6 +45,7 @@ __all__ = [
     "AuthenticatedWebSocket",
     "CloseCode",
     "Delimiter",
+    "Dtls",
     "FixedSize",
     "Framer",
     "Handshake",
@@ -56,9 +60,14 @@ __all__ = [
     "Opcode",
     "Outlet",
     "Refuse",
+    "PskDetails",
+    "Quic",
+    "QuicClosed",
+    "QuicDetails",
     "Stack",
     "Tls",
     "TlsDetails",
+    "TlsPsk",
     "Tlv",
     "WebSocket",
     "WebSocketClosed",
@@ -71,6 +80,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "towpath.protocols.dtls": ("Dtls",),
     "towpath.protocols.framer": ("Framer",),
     "towpath.protocols.framers.authenticated_websocket": ("AuthenticatedWebSocket",),
     "towpath.protocols.framers.delimiter": ("Delimiter", "Lines"),
@@ -81,6 +91,7 @@ _HOMES = {
     "towpath.protocols.framers.tlv": ("Tlv",),
     "towpath.protocols.layer": ("Layer", "Link"),
     "towpath.protocols.message": ("Message",),
+    "towpath.protocols.quic": ("Quic", "QuicClosed", "QuicDetails"),
     "towpath.protocols.stack": ("Handshake", "Outlet", "Stack"),
     "towpath.protocols.tls": ("Tls", "TlsDetails"),
     "towpath.protocols.websocket": ("WebSocket", "WebSocketFramer", "WebSocketMetadata"),
@@ -94,6 +105,7 @@ _HOMES = {
         "WebSocketRefused",
         "WebSocketRequest",
     ),
+    "towpath.protocols.tls_psk": ("PskDetails", "TlsPsk"),
 }
 
 

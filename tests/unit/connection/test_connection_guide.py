@@ -1,4 +1,4 @@
-"""The guide to connections says what is true: its programs run."""
+"""The guides to connections say what is true: their programs run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
-GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "connections.md"
-PROGRAMS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+GUIDES = [Path(__file__).parents[3] / "docs" / "guides" / name for name in ("connections.md", "quic.md")]
+PROGRAMS = [
+    program
+    for guide in GUIDES
+    for program in re.findall(r"^```python\n(.*?)^```", guide.read_text(), re.DOTALL | re.MULTILINE)
+]
 
 
-def test_the_guide_has_programs() -> None:
-    assert len(PROGRAMS) == 2
+def test_the_guides_have_programs() -> None:
+    assert len(PROGRAMS) == 3
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
