@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.peers import need
 from tests.support.running import TOWPATH
 
@@ -140,5 +141,30 @@ def test_a_websocket_carries_lines_as_text_messages(world: Lab) -> None:
             assert done.stdout == "from the listener\n", done
             assert process.stdout is not None
             assert process.stdout.read() == "from the client\n"
+        finally:
+            process.kill()
+
+
+def test_a_stream_of_quic_goes_both_ways(world: Lab, tmp_path: Path) -> None:
+    pki = Pki()
+    chain, key = pki.good("server.test").write(tmp_path)
+    root = tmp_path / "root.pem"
+    root.write_bytes(pki.root.certificate.public_bytes(Encoding.PEM))
+    with world["client"].popen(
+        [TOWPATH, "nc", "-l", "--quic", "--identity", str(chain), str(key), "127.0.0.1", "8804"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            assert "listening on" in process.stderr.readline()
+            assert process.stdin is not None
+            process.stdin.write("from the listener\n")
+            process.stdin.close()
+            trusted = ["--anchors", str(root), "--name", "server.test"]
+            done = nc(world, "--quic", *trusted, "127.0.0.1", "8804", input="from the client\n")
+            assert done.stdout == "from the listener\n", done
+            assert process.stdout is not None
+            assert process.stdout.read() == "from the client\n"
+            assert nc(world, "--quic", "127.0.0.1", "8804").returncode in (1, 3)
         finally:
             process.kill()

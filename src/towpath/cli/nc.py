@@ -24,6 +24,8 @@ examples:
   towpath nc news.example 80                        TCP, like netcat
   towpath nc --tls news.example 443                 TLS, the server judged by towpath.trust
   towpath nc --tls --anchors ca.pem --name news.test 192.0.2.7 8443
+  towpath nc --quic --alpn h3 news.example 443      a stream of a QUIC connection
+  towpath nc --bonjour 'Desk._ipp._tcp.local'       whoever announces that service on this link
   towpath nc --udp time.example 123 < question      each read of standard input is a datagram
   towpath nc --unix /run/app.sock                   a Unix socket; @name for an abstract one
   towpath nc --websocket wss://news.example/feed    each read of standard input is a text message
@@ -34,6 +36,8 @@ examples:
 The exit code is 0 when the conversation ended well, 1 when the connection failed, 3 when a certificate was refused.
 """
 
+_ALPN = "nc"
+"""QUIC has to name a protocol (RFC 9001 section 8.1)."""
 FINE, FAILED, REFUSED = 0, 1, 3
 
 
@@ -54,7 +58,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     kinds.add_argument(
         "--websocket", action="store_true", help="WebSocket; WHERE is a ws: or wss: URL, or a port with -l"
     )
+    kinds.add_argument("--quic", action="store_true", help="a stream of a QUIC connection")
     kinds.add_argument("--udp", action="store_true", help="UDP: messages are datagrams")
+    parser.add_argument("--bonjour", action="store_true", help="WHERE is a service: 'NAME._http._tcp.local'")
     parser.add_argument("--unix", action="store_true", help="WHERE is the path of a Unix socket")
     tls = parser.add_argument_group("TLS")
     tls.add_argument("--anchors", type=Path, metavar="FILE", help="trust these authorities (PEM) beside the system's")
@@ -110,6 +116,8 @@ def _endpoint(options: argparse.Namespace) -> Endpoint:
     words: list[str] = options.where
     if len(words) > 2:
         raise ConfigInvalid("towpath nc", f"{' '.join(words)!r} is no HOST PORT", "towpath nc HOST PORT")
+    if options.bonjour:
+        return Endpoint.parse(f"bonjour:{words[0]}")
     if options.unix:
         return Endpoint.parse(f"unix:{words[0]}")
     if len(words) == 2:
@@ -127,19 +135,20 @@ def _parameters(options: argparse.Namespace) -> Parameters:
 
     if options.udp:
         return Parameters.udp()
-    if not options.tls and not options.websocket:
+    if not (options.tls or options.websocket or options.quic):
         return Parameters.tcp()
-    if options.tls and options.listen and options.identity is None:
-        raise ConfigInvalid("--tls", "a server shows a certificate", "--identity CHAIN.pem KEY.pem")
+    if (options.tls or options.quic) and options.listen and options.identity is None:
+        raise ConfigInvalid(
+            "--quic" if options.quic else "--tls", "a server shows a certificate", "--identity CHAIN.pem KEY.pem"
+        )
     if options.identity:
         _check_identity(*options.identity)
-    tls = Tls(
-        server_name=options.name,
-        alpn=options.alpn,
-        anchors=_anchors(options.anchors) if options.anchors else None,
-        identity=tuple(options.identity) if options.identity else None,
-        key_log=options.key_log,
-    )
+    anchors = _anchors(options.anchors) if options.anchors else None
+    identity = tuple(options.identity) if options.identity else None
+    if options.quic:
+        alpn = options.alpn or [_ALPN]
+        return Parameters.quic(alpn=alpn, server_name=options.name, anchors=anchors, identity=identity)
+    tls = Tls(server_name=options.name, alpn=options.alpn, anchors=anchors, identity=identity, key_log=options.key_log)
     if not options.websocket:
         return Parameters(layers=(tls,))
     text = WebSocket(opcode=Opcode.TEXT)

@@ -25,6 +25,7 @@ from towpath.connection.udp_intake import UdpIntake
 from towpath.errors import Cancelled, ConnectionFailed, Misuse
 from towpath.kernel import system
 from towpath.protocols.quic import Quic
+from towpath.protocols.tls import Tls
 
 if TYPE_CHECKING:
     from towpath.connection.bonjour_advertising import Advertisement
@@ -82,6 +83,11 @@ class Listener:
             raise Misuse("a listener on a Unix socket takes streams: datagrams there have nobody to answer to")
         if advertise is not None and isinstance(endpoint, UnixEndpoint):
             raise Misuse("nobody on the link can reach a Unix socket: it cannot be announced")
+        for protocol in (parameters.transport, *parameters.layers):
+            if isinstance(protocol, Quic | Tls) and protocol.identity is None:
+                error = Misuse(f"a listener with {type(protocol).__name__} shows a certificate, and none was given")
+                error.hint = "identity=(Path('chain.pem'), Path('key.pem')); a WebSocket listener without: secure=False"
+                raise error
         self.parameters = parameters
         self.closed_before_data = 0
         self._advertisement: Advertisement | None = None

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.trust.tls_server import server_context
 
 from towpath.connection import FINAL, Connection, Listener, Parameters
-from towpath.errors import ConnectionFailed, PeerViolation
+from towpath.errors import ConnectionFailed, Misuse, PeerViolation
 from towpath.protocols import Lines, Tls
 from towpath.testing import Pki
 from towpath.trust import Anchors, Policy, TrustRefused
@@ -228,3 +228,9 @@ def test_half_of_a_conversation_may_end_before_the_other(pki: Pki, tmp_path: Pat
                 assert (await connection.receive_message()).content == b"thanks"
 
     run(body)
+
+
+@pytest.mark.parametrize("parameters", [Parameters.tls(), Parameters.websocket(), Parameters.quic(alpn=["x"])])
+def test_a_listener_without_a_certificate_is_a_mistake_at_once(parameters: Parameters) -> None:
+    with pytest.raises(Misuse, match="shows a certificate, and none was given"):
+        Listener("127.0.0.1:0", parameters)
