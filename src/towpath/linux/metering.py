@@ -143,7 +143,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def _bus() -> str | None:
-    """The address of the system's bus (D-Bus Specification, Server Addresses), `None` if it is plain that there is none.
+    """The address of the bus (D-Bus Specification, Server Addresses), `None` if it is plain that there is none.
 
     Looking first spares those without a bus the thread and the library.
     """
