@@ -47,7 +47,7 @@ NetworkManager --debug --config {folder}/manager.conf >{folder}/log 2>&1 &
 manager=$!
 until grep -q 'startup complete' {folder}/log; do :; done
 nmcli connection add type ethernet ifname eth0 con-name office autoconnect no ipv6.method ignore \\
-    ipv4.method manual ipv4.addresses {address}/28 ipv4.gateway {gateway} >/dev/null
+    ipv4.method manual ipv4.addresses {address} ipv4.gateway {gateway} >/dev/null
 nmcli connection up office >/dev/null
 echo manager
 read -r stop
@@ -60,7 +60,7 @@ cat
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    """A host that is managed, behind its router, and one elsewhere that answers."""
+    """A host that is managed, and one that answers behind a router."""
     plan = LabPlan().host("laptop").host("server", serves=[TcpEcho(port=7)])
     with plan.start() as lab:
         yield lab
@@ -101,17 +101,21 @@ class Managed:
         """What is said of the path, now and at each change of whatever it is."""
         with self.popen("towpath", "path", "--watch", "--json") as process:
             assert process.stdout is not None
-            yield (tuple(json.loads(line)["expensive"].values()) for line in process.stdout)
-            process.kill()
+            try:
+                yield (tuple(json.loads(line)["expensive"].values()) for line in process.stdout)
+            finally:
+                process.kill()
 
 
 @pytest.fixture
 def laptop(lab: Lab, tmp_path: Path) -> Iterator[Managed]:
     host = lab["laptop"]
-    gateway = host.run(["sh", "-c", "ip route show default | cut -d' ' -f3"]).stdout.strip()
+    (route,) = json.loads(host.run(["ip", "-j", "-4", "route", "show", "default"]).stdout)
+    (link,) = json.loads(host.run(["ip", "-j", "-4", "address", "show", "dev", "eth0"]).stdout)
+    address = f"{host.address4}/{link['addr_info'][0]['prefixlen']}"
     (tmp_path / "bus.conf").write_text(BUS.format(folder=tmp_path))
     (tmp_path / "manager.conf").write_text(MANAGER)
-    script = BUS_START.format(folder=tmp_path, address=host.address4, gateway=gateway)
+    script = BUS_START.format(folder=tmp_path, address=address, gateway=route["gateway"])
     environment = {
         **os.environ,
         "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={tmp_path}/bus",
@@ -127,8 +131,10 @@ def laptop(lab: Lab, tmp_path: Path) -> Iterator[Managed]:
     ) as control:
         assert control.stdout is not None
         assert control.stdout.readline() == "bus\n"
-        yield Managed(host, control, environment)
-        control.kill()
+        try:
+            yield Managed(host, control, environment)
+        finally:
+            control.kill()
 
 
 GUESS = (False, "NetworkManager guesses that it is not metered")
