@@ -109,7 +109,7 @@ def daemon(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A message bus of our own; its first line is its address."""
     (tmp_path / "bus.conf").write_text(BUS.format(folder=tmp_path))
     command = ["dbus-daemon", f"--config-file={tmp_path}/bus.conf", "--nofork", "--print-address=1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as daemon:
         try:
             yield daemon
         finally:
