@@ -60,9 +60,9 @@ async def until_dead(endpoint: str, seconds: str, sends: str, multipath: str) ->
             say("dead", error.errno)
 
 
-async def once(endpoint: str, interface: str = "") -> None:
+async def once(endpoint: str, interface: str = "", price: str = "any") -> None:
     """Connects when it can, says what happens, and echoes a word for each line of its input until that ends."""
-    requirements = PathRequirements(required_interface=interface or None)
+    requirements = PathRequirements(required_interface=interface or None, prohibit_expensive=price == "cheap")
     connection = Connection(endpoint, Parameters.tcp().but(path=requirements))
     connection.observe(tell)
     loop = asyncio.get_running_loop()

@@ -100,9 +100,10 @@ def _print_line(word: str, interface: Interface) -> None:
 
 
 def _state(interface: Interface) -> str:
-    if interface.running:
-        return "running"
-    return interface.operational.value if interface.up else "off"
+    from towpath.path import Metered
+
+    state = "running" if interface.running else interface.operational.value if interface.up else "off"
+    return f"{state}, metered" if interface.metered in (Metered.YES, Metered.GUESSED_YES) else state
 
 
 def _addresses(interface: Interface) -> list[str]:

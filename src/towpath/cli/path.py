@@ -20,10 +20,11 @@ examples:
   towpath path 198.51.100.7                 to one address, as the kernel would route it
   towpath path news.example                 to each address of a name
   towpath path --watch --json               an object now, and one each time that the path changes
-  towpath path --prohibit-expensive         with what paths.toml calls expensive left out
+  towpath path --prohibit-expensive         with what is expensive left out
 
 Nothing is sent but the question for a name. `expensive` and `constrained` are what ~/.config/towpath/paths.toml or
-/etc/towpath/paths.toml say. The exit code is 0 when there is a path, and 1 when there is none.
+/etc/towpath/paths.toml say; an interface that the file says nothing of is expensive where NetworkManager calls it
+metered. The exit code is 0 when there is a path, and 1 when there is none.
 """
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "Hop",
     "LinkFacts",
     "LinkFlag",
+    "Metered",
     "Network",
     "NetworkChanges",
     "NetworkFacts",
@@ -66,6 +67,15 @@ class Operational(StrEnum):
     UP = "up"
 
 
+class Metered(StrEnum):
+    """Whether data over a link costs something, as whoever manages it says, or guesses from what the link is."""
+
+    YES = "yes"
+    NO = "no"
+    GUESSED_YES = "guessed-yes"
+    GUESSED_NO = "guessed-no"
+
+
 class AddressFlag(StrEnum):
     """How an address came to be and whether it may be used."""
 
@@ -100,7 +110,8 @@ class LinkFacts:
     `hardware` is the kind of hardware address it has ("ether", "loopback", "none", ...); `kind` names the driver of a
     virtual link ("veth", "bridge", "tun", ...) and is `None` for others. `speed` is in bits per second. `described`
     says whether the system's description of the device could be read; without it `wireless` and `device_type` say
-    nothing. `has_device`: hardware, real or emulated, stands behind the link.
+    nothing. `has_device`: hardware, real or emulated, stands behind the link. `metered` is `None` where nobody manages
+    the link, or does not say.
     """
 
     index: int
@@ -116,6 +127,7 @@ class LinkFacts:
     wireless: bool = False
     device_type: str | None = None
     speed: int | None = None
+    metered: Metered | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,21 @@
-"""The answer to `towpath.kernel.network.Network`: dumps, notices and one question, by rtnetlink(7)."""
+"""The answer to `towpath.kernel.network.Network`: dumps, notices and one question, by rtnetlink(7).
+
+What is metered is the one fact that the kernel does not have; NetworkManager may.
+"""
 
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 from towpath.errors import HostFault
-from towpath.kernel.network import ANY_NETWORK, Address, NetworkFacts, RouteFacts
+from towpath.kernel.network import ANY_NETWORK, Address, LinkFacts, NetworkFacts, RouteFacts
 from towpath.linux.devices import describe
+from towpath.linux.metering import Metering, shared_metering
 from towpath.linux.netlink import NETLINK_ROUTE, NetlinkSocket, attr, u32
 from towpath.linux.network_messages import (
     TABLE_MAIN,
@@ -33,7 +39,14 @@ _RESOLVER_FILE = Path("/etc/resolv.conf")
 
 
 class LinuxNetwork:
-    """The network namespace of the calling process."""
+    """The network namespace of the calling process; with a `metering` of its own or the process's one."""
+
+    def __init__(self, metering: Metering | None = None) -> None:
+        self._own_metering = metering
+
+    @property
+    def _metering(self) -> Metering:
+        return shared_metering() if self._own_metering is None else self._own_metering
 
     def read(self) -> NetworkFacts:
         with NetlinkSocket(NETLINK_ROUTE) as netlink:
@@ -46,7 +59,7 @@ class LinuxNetwork:
                 if body[1:2] == b"\0" and route_table(body) == TABLE_MAIN and not _cloned(body)
             ]
         return NetworkFacts(
-            links=tuple(sorted((describe(link) for link in links), key=lambda link: link.index)),
+            links=tuple(sorted((self._whole(describe(link)) for link in links), key=lambda link: link.index)),
             addresses=tuple(
                 sorted(
                     (address for address in addresses if address is not None),
@@ -63,7 +76,10 @@ class LinuxNetwork:
         )
 
     def changes(self, *, every_route: bool = False) -> LinuxChanges:
-        return LinuxChanges(every_route=every_route)
+        return LinuxChanges(self._metering, every_route=every_route)
+
+    def _whole(self, link: LinkFacts) -> LinkFacts:
+        return replace(link, metered=self._metering.of(link.name, link.hardware_address))
 
     def route_to(self, address: Address, index: int = 0) -> RouteFacts:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -79,21 +95,28 @@ class LinuxNetwork:
 
 
 class LinuxChanges:
-    """Notices of links, addresses and routes; what the kernel could not queue (ENOBUFS) counts as a change."""
+    """Notices of links, addresses and routes; what the kernel could not queue (ENOBUFS) counts as a change.
 
-    def __init__(self, *, every_route: bool) -> None:
+    And those of what is metered: an epoll(7) makes one descriptor of both.
+    """
+
+    def __init__(self, metering: Metering, *, every_route: bool) -> None:
         self._every_route = every_route
         self.socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_ROUTE
         )
         rules = _RULE_NOTICES if every_route else 0
         self.socket.bind((0, _LINK_NOTICES | _ADDRESS_NOTICES | _ROUTE_NOTICES | rules))
+        self._metered = metering.changes()
+        self._either = select.epoll()
+        self._either.register(self.socket, select.EPOLLIN)
+        self._either.register(self._metered, select.EPOLLIN)
 
     def fileno(self) -> int:
-        return self.socket.fileno()
+        return -1 if self._either.closed else self._either.fileno()
 
     def drain(self) -> bool:
-        changed = False
+        changed = self._metered.drain()
         # Bounded, so that a storm of notices cannot hold the caller; the descriptor stays readable meanwhile.
         for _ in range(_AT_ONCE):
             try:
@@ -109,6 +132,8 @@ class LinuxChanges:
         return changed
 
     def close(self) -> None:
+        self._either.close()
+        self._metered.close()
         self.socket.close()
 
 

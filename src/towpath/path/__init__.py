@@ -5,7 +5,8 @@
     for interface in list_interfaces():
         print(interface.name, interface.type, *interface.addresses)
 
-Everything is an immutable snapshot. Only the kernel's own facts are used; nothing is sent.
+Everything is an immutable snapshot. The facts are the kernel's own, and what NetworkManager says is metered where it
+runs; nothing is sent to the network.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from towpath.kernel.network import AddressFlag, LinkFlag, Operational
+    from towpath.kernel.network import AddressFlag, LinkFlag, Metered, Operational
     from towpath.path.interface import (
         Interface,
         InterfaceAddress,
@@ -38,6 +39,7 @@ __all__ = [
     "Interfaces",
     "LinkFlag",
     "Mark",
+    "Metered",
     "Operational",
     "Path",
     "PathMonitor",
@@ -52,7 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "towpath.kernel.network": ("AddressFlag", "LinkFlag", "Operational"),
+    "towpath.kernel.network": ("AddressFlag", "LinkFlag", "Metered", "Operational"),
     "towpath.path.interface": (
         "Interface",
         "InterfaceAddress",

@@ -16,6 +16,7 @@ from towpath.kernel.network import (
     AddressFlag,
     LinkFacts,
     LinkFlag,
+    Metered,
     Network,
     NetworkFacts,
     Operational,
@@ -87,6 +88,7 @@ class Interface:
     `type` is what it is for and comes from facts, never from the name. `kind` names the driver of a virtual interface
     (veth, bridge, tun, ...), `hardware` its kind of hardware address. `speed` is in bits per second, `mtu` in bytes;
     `None` where the system does not say. `gateways` are the routers of its default routes, the preferred first.
+    `metered` is what NetworkManager says, `None` where it does not run or does not know.
 
     >>> from towpath.path import list_interfaces
     >>> list_interfaces().named("lo").type                                            # doctest: +SKIP
@@ -105,6 +107,7 @@ class Interface:
     speed: int | None = None
     addresses: tuple[InterfaceAddress, ...] = ()
     gateways: tuple[Address, ...] = ()
+    metered: Metered | None = None
 
     @property
     def up(self) -> bool:
@@ -223,6 +226,7 @@ def _interface(link: LinkFacts, facts: NetworkFacts) -> Interface:
         speed=link.speed,
         addresses=tuple(_address(found, link.flags) for found in facts.addresses if found.index == link.index),
         gateways=tuple(dict.fromkeys(gateways)),
+        metered=link.metered,
     )
 
 

@@ -1,6 +1,7 @@
 """What interfaces cost, as their owner says: Linux knows no "expensive" and no "low data mode" by itself.
 
-The file, `paths.toml`::
+NetworkManager knows which of its devices are metered (`org.freedesktop.NetworkManager.Device`), and that is what is
+expensive unless the file says otherwise. The file, `paths.toml`::
 
     [types.cellular]
     expensive = true
@@ -21,6 +22,7 @@ from pathlib import Path as FilePath
 from typing import Literal
 
 from towpath.errors import ConfigInvalid
+from towpath.kernel.network import Metered
 from towpath.path.interface import Interface
 from towpath.path.medium import InterfaceType
 
@@ -48,7 +50,9 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class PathPolicy:
-    """The marks that a user gives to interfaces by name and by type; where neither is named, everything is free.
+    """The marks that a user gives to interfaces by name and by type, which overrule what NetworkManager says.
+
+    Where nobody says anything, everything is free.
 
     >>> PathPolicy.parse('[types.cellular]\\nexpensive = true', "paths.toml").source
     'paths.toml'
@@ -101,7 +105,17 @@ class PathPolicy:
             value = table.get(key, {}).get(name)
             if value is not None:
                 return Mark(value, f"{self.source} says so of {key}")
+        if name == "expensive" and interface.metered is not None:
+            return _METERED[interface.metered]
         return Mark(False, f"{self.source} does not say" if self.source else "there is no policy file")
+
+
+_METERED = {
+    Metered.YES: Mark(True, "NetworkManager says it is metered"),
+    Metered.NO: Mark(False, "NetworkManager says it is not metered"),
+    Metered.GUESSED_YES: Mark(True, "NetworkManager guesses that it is metered"),
+    Metered.GUESSED_NO: Mark(False, "NetworkManager guesses that it is not metered"),
+}
 
 
 def _marks(found: object, where: str) -> dict[str, dict[MarkName, bool]]:

@@ -26,6 +26,7 @@ def plain_interface(interface: Interface) -> Plain:
         "running": interface.running,
         "mtu": interface.mtu,
         "speed": interface.speed,
+        "metered": interface.metered.value if interface.metered else None,
     }
 
 

@@ -17,6 +17,7 @@ from towpath.kernel.network import (
     Hop,
     LinkFacts,
     LinkFlag,
+    Metered,
     NetworkFacts,
     Operational,
     RouteFacts,
@@ -108,6 +109,16 @@ class NetworkTwin:
         self._set(
             links=tuple(
                 _switched(link, up=up, carrier=carrier) if link.index == index else link for link in self._facts.links
+            )
+        )
+
+    def set_metered(self, name: str, metered: Metered | None) -> None:
+        """Says what whoever manages a link says; `None`: nothing, as where nobody manages it."""
+        index = self._index(name)
+        self._set(
+            links=tuple(
+                dataclasses.replace(link, metered=metered) if link.index == index else link
+                for link in self._facts.links
             )
         )
 

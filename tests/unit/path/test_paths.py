@@ -11,6 +11,8 @@ from towpath.errors import ConfigInvalid, Misuse
 from towpath.kernel.network import AddressFlag
 from towpath.path import (
     InterfaceType,
+    Mark,
+    Metered,
     Path,
     PathMonitor,
     PathPolicy,
@@ -207,6 +209,35 @@ def test_marks_come_with_who_says_so(twin: NetworkTwin) -> None:
     assert (bool(found.expensive), found.expensive.reason) == (False, "paths.toml says so of air")
     assert (bool(found.constrained), found.constrained.reason) == (False, "paths.toml does not say")
     assert (bool(path(twin).expensive), path(twin).expensive.reason) == (False, "there is no policy file")
+
+
+@pytest.mark.parametrize(
+    ("metered", "value", "words"),
+    [
+        (Metered.YES, True, "NetworkManager says it is metered"),
+        (Metered.NO, False, "NetworkManager says it is not metered"),
+        (Metered.GUESSED_YES, True, "NetworkManager guesses that it is metered"),
+        (Metered.GUESSED_NO, False, "NetworkManager guesses that it is not metered"),
+        (None, False, "there is no policy file"),
+    ],
+)
+def test_what_network_manager_calls_metered_is_expensive(
+    twin: NetworkTwin, metered: Metered | None, value: bool, words: str
+) -> None:
+    twin.set_metered("wire", metered)
+    assert path(twin).expensive == Mark(value, words)
+    assert names(path(twin, PathRequirements(prohibit_expensive=True)))[:1] == (["air"] if value else ["wire"])
+    assert path(twin).constrained == Mark(False, "there is no policy file")
+
+
+@pytest.mark.parametrize(("table", "key"), [("interfaces", "wire"), ("types", "wired")])
+@pytest.mark.parametrize(("word", "metered"), [("true", Metered.NO), ("false", Metered.YES)])
+def test_the_policy_file_overrules_network_manager(
+    twin: NetworkTwin, table: str, key: str, word: str, metered: Metered
+) -> None:
+    twin.set_metered("wire", metered)
+    policy = PathPolicy.parse(f"[{table}.{key}]\nexpensive = {word}\n", "paths.toml")
+    assert path(twin, policy=policy).expensive == Mark(word == "true", f"paths.toml says so of {key}")
 
 
 def test_c4_an_interface_for_management_is_marked_by_policy_and_carries_no_path(twin: NetworkTwin) -> None:

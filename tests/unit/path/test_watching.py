@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from towpath.errors import Misuse
-from towpath.kernel.network import NetworkFacts
+from towpath.kernel.network import Metered, NetworkFacts
 from towpath.path import Path, PathMonitor, PathPolicy, PathRequirements, PathStatus, watch_interfaces
 from towpath.testing import NetworkTwin
 
@@ -210,5 +210,21 @@ def test_c5_a_path_comes_back_when_one_that_is_tolerated_appears(harm: Callable[
             twin.add_address("air", "203.0.113.9/24")
             twin.add_default_route("air", "203.0.113.1")
             assert names(await following(paths)) == ["air"]
+
+    asyncio.run(watch())
+
+
+def test_an_interface_that_becomes_metered_is_one_change_of_the_interfaces_and_of_the_path() -> None:
+    async def watch() -> None:
+        twin = laptop()
+        monitor = PathMonitor(PathRequirements(prohibit_expensive=True), network=twin, policy=PathPolicy())
+        async with aclosing(aiter(monitor)) as paths, aclosing(watch_interfaces(twin)) as changes:
+            assert names(await following(paths)) == ["wire", "modem"]
+            await following(changes)
+            for metered, expected in ((Metered.YES, ["modem"]), (None, ["wire", "modem"])):
+                twin.set_metered("wire", metered)
+                ((_, after),) = (await following(changes)).changed
+                assert (after.name, after.metered) == ("wire", metered)
+                assert names(await following(paths)) == expected
 
     asyncio.run(watch())
