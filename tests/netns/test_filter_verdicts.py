@@ -25,7 +25,10 @@ try:
             time.sleep(float(word[4:]))
         else:
             s.sendall(word.encode())
-    print("heard", s.recv(1000))
+    heard, wanted = s.recv(1000), sum(len(word) for word in words if not word.startswith("wait"))
+    while kind == "tcp" and 0 < len(heard) < wanted:  # a stream may come in pieces
+        heard += s.recv(1000) or bytes(wanted)
+    print("heard", heard)
 except OSError as error:
     print("failed", type(error).__name__)
 """
