@@ -203,6 +203,31 @@ def test_a_filter_that_takes_too_long_to_start_is_named(run: Runner, author: Aut
     assert "starting the filter mine took longer than 10 s" in done.err
 
 
+@pytest.mark.parametrize(("policy", "code"), [("block", "000"), ("pass", "200")])
+def test_when_nothing_can_make_workers_any_more_the_policy_holds_and_says_so(
+    run: Runner, author: Author, policy: str, code: str
+) -> None:
+    mine = author("""
+        def start(self):
+            say(started=True)
+
+        def handle_new_flow(self, flow):
+            return Allow()
+    """)
+    command = "read x; curl -4 -sS -m 5 -o /dev/null -w '%{http_code}' http://web.test/"
+    with run.popen(
+        "--filter", mine, "--on-failure", policy, command=command,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert said(process.stderr.readline()) == [{"started": True}]
+        os.kill(int(_zygote(process.pid)), signal.SIGKILL)
+        out, err = process.communicate("\n", timeout=30)
+    assert out == code
+    assert "the process that workers come from was killed" in err
+    assert f"(--on-failure {policy})" in err
+
+
 def test_when_the_manager_is_killed_nothing_of_the_filter_is_left(run: Runner, author: Author) -> None:
     mine = author("""
         def start(self):

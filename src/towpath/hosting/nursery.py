@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import site
 import sys
@@ -9,8 +10,10 @@ import sysconfig
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from towpath.errors import HostFault
 from towpath.hosting import messages
 from towpath.hosting.loop import IN
+from towpath.hosting.zygote import Spawned
 
 if TYPE_CHECKING:
     from towpath.hosting.bundle import Bundle
@@ -72,7 +75,10 @@ class Nursery:
         self._expected[self._made] = link
         readable = (*self._path, *readable_by(bundle))
         memory = bundle.manifest.memory << 20
-        self._zygote.order(self._made, link.theirs.fileno(), link.output, readable, memory)
+        try:
+            self._zygote.order(self._made, link.theirs.fileno(), link.output, readable, memory)
+        except OSError:
+            self._loop.soon(self._tell_all)
         link.send(
             messages.Begin(
                 file=bundle.file,
@@ -88,8 +94,14 @@ class Nursery:
         spawned = self._zygote.receive()
         if spawned is None:
             self._loop.forget(self._zygote.fileno())
-            for link in self._expected.values():
-                link.drop()
+            self._tell_all()
             return
         if spawned.number in self._expected:
             self._expected.pop(spawned.number).made(spawned)
+
+    def _tell_all(self) -> None:
+        """Nobody makes workers any more: whoever waits for one is told so."""
+        fault = HostFault("make a worker", errno.EPIPE, "the process that workers come from was killed")
+        expected, self._expected = self._expected, {}
+        for number, link in expected.items():
+            link.made(Spawned(number, 0, None, fault))

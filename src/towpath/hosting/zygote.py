@@ -63,13 +63,19 @@ class Zygote:
         return self._socket.fileno()
 
     def order(self, number: int, channel: int, output: int, readable: Sequence[str], memory: int) -> None:
-        """Asks for a worker; `receive` tells of it by its `number`. Both descriptors stay the caller's to close."""
+        """Asks for a worker; `receive` tells of it by its `number`. Both descriptors stay the caller's to close.
+
+        Raises `BrokenPipeError` when the zygote has gone.
+        """
         order = msgspec.msgpack.encode(_Order(number, tuple(readable), memory))
         socket.send_fds(self._socket, [order], [channel, output])
 
     def receive(self) -> Spawned | None:
         """Waits for the next worker; `None` when the zygote has gone."""
-        data, descriptors, _flags, _address = socket.recv_fds(self._socket, _LARGEST, 1)
+        try:
+            data, descriptors, _flags, _address = socket.recv_fds(self._socket, _LARGEST, 1)
+        except ConnectionResetError:
+            return None
         if not data:
             return None
         outcome = msgspec.msgpack.decode(data, type=_Outcome)
