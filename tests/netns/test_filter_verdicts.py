@@ -9,34 +9,9 @@ from pathlib import Path
 import pytest
 from tests.support.filters import Author, said
 from tests.support.running import Runner, python
+from tests.support.talking import TALK, talk
 
 from towpath.testing import Lab
-
-TALK = """
-import socket, sys, time
-kind, host, port, *words = sys.argv[1:]
-family, _, _, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
-s = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-s.settimeout(3)
-try:
-    s.connect(address)
-    for word in words:
-        if word.startswith("wait"):
-            time.sleep(float(word[4:]))
-        else:
-            s.sendall(word.encode())
-    heard, wanted = s.recv(1000), sum(len(word) for word in words if not word.startswith("wait"))
-    while kind == "tcp" and 0 < len(heard) < wanted:  # a stream may come in pieces
-        heard += s.recv(1000) or bytes(wanted)
-    print("heard", heard)
-except OSError as error:
-    print("failed", type(error).__name__)
-"""
-
-
-def talk(*words: object) -> list[str]:
-    """A program that says words to a host and prints what it hears, or how it failed."""
-    return [*python(TALK), *(str(word) for word in words)]
 
 
 @pytest.fixture
