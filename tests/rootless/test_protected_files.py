@@ -19,6 +19,7 @@ WAYS = {
     "remove": "rm -f {path}",
     "link": "ln -sf /tmp/other {path}",
     "move-the-folder-away": "mv {folder} {folder}.old && mkdir {folder} && echo x > {path}",
+    "move-a-folder-above-away": "mv {top} {top}.old && mkdir -p {folder} && echo x > {path}",
     "another-name": "ln {path} {path}.link && echo x >> {path}.link",
     "mount-namespace": "unshare -rm sh -c 'umount {path} {folder}; mount -o remount,rw,bind {path}; echo x >> {path}'",
 }
@@ -42,10 +43,12 @@ def home(rootless: Rootless) -> Iterator[Path]:
 @pytest.mark.parametrize("way", WAYS)
 def test_a_file_that_runs_later_cannot_be_written(lab: RootlessLab, home: Path, name: str, way: str) -> None:
     path = home / name
-    command = WAYS[way].format(path=path, folder=path.parent)
+    top = home / Path(name).parts[0]
+    command = WAYS[way].format(path=path, folder=path.parent, top=top)
     script = home / "attempt"
-    script.write_text(command + "\n")
-    lab.on_client(["sh", "-c", f"cd {home}/project && exec {lab.user.towpath} run -- sh {script}"])
+    script.write_text(f"{command}\necho tried\n")
+    done = lab.on_client(["sh", "-c", f"cd {home}/project && exec {lab.user.towpath} run -- sh {script}"])
+    assert done.out.endswith("tried\n"), done
     assert path.read_text() == "mine\n"
     assert not path.is_symlink()
 
