@@ -10,7 +10,7 @@ from msgspec import Struct
 
 import towpath
 from towpath.errors import ConfigInvalid
-from towpath.hosting.manifest import Manifest, default_manifest, inline_metadata, read_manifest
+from towpath.hosting.manifest import Kind, Manifest, default_manifest, inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText, read_text
 
 __all__ = ["GROUP", "Bundle", "Known", "find_bundle", "known_extensions"]
@@ -27,7 +27,8 @@ class Bundle(Struct, frozen=True):
 
     `folder` is what it may read besides: the whole bundle, or "" for a single file, whose folder is anybody's.
 
-    `config` is what `config_file` says, {} where there is none. `class_name` may be unknown until the code is loaded.
+    `config` is what `config_file` says, {} where there is none; a file that is not TOML is its `name` and `text`.
+    `class_name` may be unknown until the code is loaded.
     """
 
     manifest: Manifest
@@ -49,8 +50,10 @@ class Known(NamedTuple):
     version: str
 
 
-def find_bundle(text: str, where: str = "--filter") -> Bundle:
+def find_bundle(text: str, where: str = "--filter", kind: Kind | None = "content-filter") -> Bundle:
     """What `FILE.py|FOLDER|NAME[:CONFIG.toml]` means; `where` is what a user would look at to correct it.
+
+    `kind` is the one that is wanted, `None` for any.
 
     A word that is neither a path with "/" nor ends in ".py" is a name first: shipped, then installed, then a folder. A
     colon in the name of a file that exists is part of that name. Raises `ConfigInvalid`.
@@ -65,12 +68,20 @@ def find_bundle(text: str, where: str = "--filter") -> Bundle:
         if os.path.isdir(target):
             bundle = _from_folder(target)
         elif os.path.isfile(target):
-            bundle = _from_file(os.path.abspath(target), None, None)
+            name = os.path.basename(target)[:-3]
+            bundle = _from_file(os.path.abspath(target), None, default_manifest(name, kind=kind or "content-filter"))
         else:
             raise _nothing(target, where)
+    found = bundle.manifest.kind
+    if kind is not None and found != kind:
+        option = {"packet-tunnel": "--tunnel", "content-filter": "--filter"}[found]
+        raise ConfigInvalid(where, f"{bundle.manifest.id} is a {found}, not a {kind}", f"{option} takes it")
     if config_file is None:
         return bundle
-    config = TomlText(read_text(config_file), config_file).document
+    if found == "packet-tunnel" and not config_file.endswith(".toml"):
+        config: dict[str, Any] = {"name": config_file, "text": read_text(config_file)}
+    else:
+        config = TomlText(read_text(config_file), config_file).document
     return Bundle(bundle.manifest, bundle.file, bundle.folder, bundle.class_name, os.path.abspath(config_file), config)
 
 
@@ -81,10 +92,16 @@ def known_extensions() -> list[Known]:
 
 def _shipped() -> list[Known]:
     folder = os.path.join(os.path.dirname(os.path.abspath(towpath.__file__)), "extensions")
+    modules = [name[:-3] for name in os.listdir(folder) if name.endswith(".py") and not name.startswith("_")]
+    found = [(name, f"{name}.py") for name in modules]
+    found += [
+        (name, f"{name}/provider.py")
+        for name in os.listdir(folder)
+        if os.path.isfile(os.path.join(folder, name, "provider.py"))
+    ]
     return [
-        Known(name[:-3].replace("_", "-"), "shipped", os.path.join(folder, name), None, towpath.__version__)
-        for name in sorted(os.listdir(folder))
-        if name.endswith(".py") and not name.startswith("_")
+        Known(name.replace("_", "-"), "shipped", os.path.join(folder, file), None, towpath.__version__)
+        for name, file in sorted(found)
     ]
 
 
@@ -136,10 +153,9 @@ def _nothing(target: str, where: str) -> ConfigInvalid:
     return ConfigInvalid(where, f"there is no extension {target!r}", hint)
 
 
-def _from_file(path: str, class_name: str | None, default: Manifest | None) -> Bundle:
+def _from_file(path: str, class_name: str | None, default: Manifest) -> Bundle:
     if not path.endswith(".py"):
         raise ConfigInvalid(path, "a file is an extension when it ends in .py", _FORMS)
-    default = default or default_manifest(os.path.basename(path)[:-3])
     inline = inline_metadata(read_text(path), path)
     manifest = read_manifest(TomlText(inline.text, path, inline.line)) if inline else None
     manifest = manifest or default

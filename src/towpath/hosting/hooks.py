@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from towpath.errors import ConfigInvalid
 from towpath.providers.content_filter import ContentFilterProvider
+from towpath.providers.packet_tunnel import PacketTunnelProvider
 
-__all__ = ["HOOKS", "check_hooks", "line_of"]
+__all__ = ["HOOKS", "TUNNEL_HOOKS", "AnyProvider", "check_hooks", "hooks_of", "line_of"]
+
+AnyProvider: TypeAlias = ContentFilterProvider[Any] | PacketTunnelProvider[Any]
 
 HOOKS: dict[str, tuple[str, ...]] = {
     "start": (),
@@ -26,16 +29,35 @@ HOOKS: dict[str, tuple[str, ...]] = {
 """The hooks of a content filter and what each is called with, in this order and without names."""
 
 
-def check_hooks(provider: type[ContentFilterProvider[Any]], file: str) -> None:
+TUNNEL_HOOKS: dict[str, tuple[str, ...]] = {
+    "start": ("options",),
+    "stop": ("reason",),
+    "sleep": (),
+    "wake": (),
+    "network_changed": (),
+    "handle_app_message": ("data",),
+    "status": (),
+}
+"""The same of a packet tunnel."""
+
+
+def hooks_of(provider: type[AnyProvider]) -> dict[str, tuple[str, ...]]:
+    """The hooks of a provider's kind."""
+    return TUNNEL_HOOKS if issubclass(provider, PacketTunnelProvider) else HOOKS
+
+
+def check_hooks(provider: type[AnyProvider], file: str) -> None:
     """Raises `ConfigInvalid` for a hook that cannot be called, and for a method that looks like a misspelt hook."""
+    hooks = hooks_of(provider)
+    base = PacketTunnelProvider if issubclass(provider, PacketTunnelProvider) else ContentFilterProvider
     for owner in provider.__mro__:
-        if owner is ContentFilterProvider:
+        if owner is base:
             return
         for name, value in vars(owner).items():
-            if name in HOOKS:
-                _check_hook(owner, name, value, file)
-            elif inspect.isfunction(value) and not name.startswith("_") and not hasattr(ContentFilterProvider, name):
-                _check_name(name, value, file)
+            if name in hooks:
+                _check_hook(owner, name, value, file, hooks)
+            elif inspect.isfunction(value) and not name.startswith("_") and not hasattr(base, name):
+                _check_name(name, value, file, hooks)
 
 
 def line_of(value: type | Callable[..., Any], file: str) -> str:
@@ -49,13 +71,14 @@ def line_of(value: type | Callable[..., Any], file: str) -> str:
         return file
 
 
-def _check_hook(owner: type, name: str, value: object, file: str) -> None:
-    expected = HOOKS[name]
+def _check_hook(owner: type, name: str, value: object, file: str, hooks: dict[str, tuple[str, ...]]) -> None:
+    expected = hooks[name]
     shown = f"def {name}({', '.join(('self', *expected))})"
+    what = "verdict" if hooks is HOOKS else "value"
     if not inspect.isfunction(value):
         raise ConfigInvalid(line_of(owner, file), f"{owner.__name__}.{name} is a hook, and no method", shown)
     if inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):
-        raise ConfigInvalid(line_of(value, file), f"{name} is a generator", f"return one verdict: {shown}")
+        raise ConfigInvalid(line_of(value, file), f"{name} is a generator", f"return one {what}: {shown}")
     signature = inspect.signature(value)
     try:
         signature.bind(*(None for _ in ("self", *expected)))
@@ -64,8 +87,8 @@ def _check_hook(owner: type, name: str, value: object, file: str) -> None:
         raise ConfigInvalid(line_of(value, file), reason, shown) from None
 
 
-def _check_name(name: str, value: Callable[..., Any], file: str) -> None:
-    close = difflib.get_close_matches(name, HOOKS, 1, 0.7 if name.startswith("handle_") else 0.8)
+def _check_name(name: str, value: Callable[..., Any], file: str, hooks: dict[str, tuple[str, ...]]) -> None:
+    close = difflib.get_close_matches(name, hooks, 1, 0.7 if name.startswith("handle_") else 0.8)
     if close:
         hint = f"is it {close[0]}? A method of your own that is not a hook begins with '_'"
         raise ConfigInvalid(line_of(value, file), f"there is no hook {name!r}", hint)

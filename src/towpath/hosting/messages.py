@@ -66,6 +66,7 @@ class Begin(_Message, frozen=True):
     capabilities: tuple[str, ...]
     path: tuple[str, ...]
     """`sys.path` for the author's imports."""
+    kind: str = "content-filter"
 
 
 class NewName(_Message, frozen=True):
@@ -186,7 +187,7 @@ _from_manager = msgspec.msgpack.Decoder(list[FromManager])
 _from_worker = msgspec.msgpack.Decoder(list[FromWorker])
 
 
-def batches(messages: Iterable[FromManager] | Iterable[FromWorker]) -> list[bytes]:
+def batches(messages: Iterable[msgspec.Struct]) -> list[bytes]:
     """The packets that carry these messages, in order."""
     packets: list[bytes] = []
     batch: list[msgspec.Raw] = []

@@ -26,6 +26,7 @@ from towpath.hosting import messages
 from towpath.hosting.load import load_provider, read_config
 from towpath.providers.content_filter import ContentFilterProvider
 from towpath.providers.flow import Flow, Question
+from towpath.providers.packet_tunnel import PacketTunnelProvider
 from towpath.providers.provider import LogLevel, Prompt, Reply
 from towpath.providers.reasons import StopReason
 from towpath.providers.verdict import Allow, Drop, FlowVerdict, NameVerdict, Pause, Peek
@@ -63,8 +64,16 @@ def _serve(line: socket.socket, begin: messages.Begin) -> None:
         reason = error.reason if isinstance(error, ConfigInvalid) else str(error)
         _send(line, [messages.Broken(where, reason, error.hint)])
         return
-    worker = _Worker(line, provider, begin)
-    worker.run()
+    wanted = PacketTunnelProvider if begin.kind == "packet-tunnel" else ContentFilterProvider
+    if not isinstance(provider, wanted):
+        reason = f"{type(provider).__name__} is no {wanted.__name__}, and the manifest says {begin.kind}"
+        _send(line, [messages.Broken(begin.file, reason, None)])
+    elif isinstance(provider, PacketTunnelProvider):
+        from towpath.hosting import tunnel_worker  # with what only it needs: an event loop
+
+        tunnel_worker.serve(line, provider, begin)
+    else:
+        _Worker(line, provider, begin).run()
 
 
 def _open_imports(path: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         addresses,
         confinement,
         conntrack,
+        datagrams,
         host_table,
         mounts,
         nfqueue,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
         signals,
         sockets,
         transports,
+        tun,
+        tunnel_scope,
         watch,
     )
     from towpath.linux.scope import CommandStopped, LinuxScope, ProcessFolder, SocketsMade
@@ -43,6 +46,7 @@ __all__ = [
     "addresses",
     "confinement",
     "conntrack",
+    "datagrams",
     "host_table",
     "hosts",
     "mounts",
@@ -54,6 +58,8 @@ __all__ = [
     "signals",
     "sockets",
     "transports",
+    "tun",
+    "tunnel_scope",
     "watch",
 ]
 

@@ -27,7 +27,7 @@ _WAYS_OUT = (
 )
 
 
-def _explain_refusal(fault: HostFault) -> HostFault:
+def explain_refusal(fault: HostFault) -> HostFault:
     """Names the setting that keeps this system from giving a user namespace."""
 
     def setting(path: str) -> str:
@@ -92,7 +92,7 @@ class LinuxScope:
         try:
             pid = libc.clone(_NAMESPACES)
         except HostFault as fault:
-            raise _explain_refusal(fault) from fault
+            raise explain_refusal(fault) from fault
         if pid == 0:
             from towpath.linux.scope_init import live
 
@@ -112,7 +112,7 @@ class LinuxScope:
         if kind == "fault":
             operation, number, detail = payload
             fault = HostFault(operation, number, detail)
-            raise _explain_refusal(fault) if number in (errno.EPERM, errno.EACCES) else fault
+            raise explain_refusal(fault) if number in (errno.EPERM, errno.EACCES) else fault
         self.attachments = _attachments(payload, descriptors)
         self._control.setblocking(False)  # recv_fds of Python 3.11 has no use for its flags
 
@@ -157,7 +157,7 @@ class LinuxScope:
             elif kind == "fault":
                 operation, number, detail = payload
                 fault = HostFault(operation, number, detail)
-                raise _explain_refusal(fault) if number in (errno.EPERM, errno.EACCES) else fault
+                raise explain_refusal(fault) if number in (errno.EPERM, errno.EACCES) else fault
             elif kind == "stopped":
                 events.append(CommandStopped())
             elif kind == "exit":

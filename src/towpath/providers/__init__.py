@@ -11,6 +11,7 @@ class NoAds(ContentFilterProvider):
 from __future__ import annotations
 
 from towpath.providers.content_filter import ContentFilterProvider
+from towpath.providers.disconnect import DisconnectCause, TunnelFailed
 from towpath.providers.flow import (
     Address,
     Ancestor,
@@ -22,9 +23,21 @@ from towpath.providers.flow import (
     Question,
     Transport,
 )
+from towpath.providers.packet_tunnel import PacketTunnelProvider, TunnelContext
+from towpath.providers.packets import (
+    Buffer,
+    DatagramLink,
+    Datagrams,
+    Offload,
+    Packet,
+    PacketFlow,
+    PeerAddress,
+    join_packets,
+)
 from towpath.providers.provider import LogLevel, Prompt, Provider, ProviderContext, Reply
 from towpath.providers.reasons import StopReason
 from towpath.providers.settings import MOST_RULES, FilterAction, FilterSettings, NetworkRule
+from towpath.providers.tunnel_settings import DnsSettings, ProxySettings, TunnelSettings
 from towpath.providers.verdict import MOST_PEEK, Allow, Drop, FlowVerdict, NameVerdict, Pause, Peek
 
 __all__ = [
@@ -33,8 +46,13 @@ __all__ = [
     "Address",
     "Allow",
     "Ancestor",
+    "Buffer",
     "ContentFilterProvider",
+    "DatagramLink",
+    "Datagrams",
     "Direction",
+    "DisconnectCause",
+    "DnsSettings",
     "Drop",
     "FilterAction",
     "FilterSettings",
@@ -45,14 +63,24 @@ __all__ = [
     "NameSource",
     "NameVerdict",
     "NetworkRule",
+    "Offload",
     "Owner",
+    "Packet",
+    "PacketFlow",
+    "PacketTunnelProvider",
     "Pause",
     "Peek",
+    "PeerAddress",
     "Prompt",
     "Provider",
     "ProviderContext",
+    "ProxySettings",
     "Question",
     "Reply",
     "StopReason",
     "Transport",
+    "TunnelContext",
+    "TunnelFailed",
+    "TunnelSettings",
+    "join_packets",
 ]

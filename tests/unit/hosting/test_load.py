@@ -40,7 +40,9 @@ def load(
 ) -> ContentFilterProvider[Any]:
     file = folder / "author.py"
     file.write_text(source)
-    return load_provider(str(file), class_name, config or {}, "author.toml")
+    provider = load_provider(str(file), class_name, config or {}, "author.toml")
+    assert isinstance(provider, ContentFilterProvider)
+    return provider
 
 
 def method(code: str) -> str:
