@@ -9,6 +9,7 @@ from towpath.errors import ConfigInvalid
 from towpath.policy.explain import explain
 from towpath.policy.file import load_file
 from towpath.policy.policy import Place, Policy
+from towpath.policy.program import Program
 from towpath.policy.rule import Rule
 
 __all__ = ["add"]
@@ -20,8 +21,11 @@ examples:
   towpath policy test news.toml flows.jsonl
   towpath policy explain --policy news.toml www.news.test:443
   towpath policy explain --allow good.test:443 --json tcp://good.test:22
+  towpath policy explain --allow 'GET http://good.test/simple/*' 'POST http://good.test/simple/six/'
+  towpath policy explain --allow 'git.test:22 by git' --program /usr/bin/git git.test:22
 
-A rule is [SCHEME://]HOST[:PORT]: example.test:443, *.example.test, udp://192.0.2.0/24:53, icmp://*.
+A rule is [SCHEME://]HOST[:PORT]: example.test:443, *.example.test, udp://192.0.2.0/24:53, icmp://*. Plain HTTP may be
+narrowed to methods and paths, every rule to programs (by PROGRAM, under PARENT, running COMMAND).
 """
 
 
@@ -42,11 +46,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     policy_reports.add(actions)
 
     why = actions.add_parser("explain", help="say whether a destination is allowed, and why (exit 0 or 1)")
-    why.add_argument("destination", metavar="DESTINATION", help="[SCHEME://]HOST[:PORT]")
+    why.add_argument("destination", metavar="DESTINATION", help="[METHOD] [SCHEME://]HOST[:PORT][/PATH]")
     why.add_argument("--policy", metavar="FILE", action="append", default=[], help="a policy file; repeatable")
     why.add_argument("--allow", metavar="RULE", action="append", default=[], help="a rule that allows; repeatable")
     why.add_argument("--deny", metavar="RULE", action="append", default=[], help="a rule that denies; repeatable")
     why.add_argument("--json", action="store_true", help="print one JSON object")
+    why.add_argument("--program", metavar="PROGRAM", help="the name of the program that asks, or its executable")
+    why.add_argument(
+        "--parent", metavar="NAME", action="append", default=[], help="a program it runs under; repeatable"
+    )
+    why.add_argument("--running", metavar="COMMAND", default="", help="its command line")
     why.set_defaults(call=_explain)
 
 
@@ -83,9 +92,20 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
+def _program(options: argparse.Namespace) -> Program | None:
+    """The one that is asked about."""
+    if options.program is None:
+        if options.parent or options.running:
+            raise ConfigInvalid("--parent, --running", "they are those of a program", "--program NAME")
+        return None
+    name = options.program.rpartition("/")[2]
+    executable = options.program if "/" in options.program else None
+    return Program(name, executable, tuple(options.running.split()), tuple(options.parent))
+
+
 def _explain(options: argparse.Namespace) -> int:
     policy = Policy.load(options.allow, options.deny, options.policy)
-    explanation = explain(policy, options.destination)
+    explanation = explain(policy, options.destination, _program(options))
     if options.json:
         _print_json(explanation.as_dict())
     else:

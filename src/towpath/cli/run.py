@@ -12,7 +12,8 @@ __all__ = ["add"]
 _EPILOG = """\
 A RULE is [SCHEME://]HOST[:PORT]; schemes are tls, quic, http, tcp, udp, icmp. Without a scheme, port 443 means tls and
 quic, 80 means http, any other port tcp. HOST is a name, *.suffix, *, an address or a prefix. Once any --allow is given,
-everything else is refused; --deny comes before --allow.
+everything else is refused; --deny comes before --allow. Plain HTTP can be narrowed to methods and paths ('GET
+http://HOST/PATH/*'), and every rule to programs ('HOST:22 by git', 'HOST:443 under npm').
 
 examples:
   towpath run -- curl https://example.org/                    its own network, everything allowed
@@ -53,6 +54,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--learn-wildcards",
         action="store_true",
         help="with --learn: one rule for three names of one parent",
+    )
+    rules.add_argument(
+        "--learn-requests", action="store_true", help="with --learn: of plain HTTP, the methods and paths"
     )
     judge = parser.add_argument_group("who else decides")
     judge.add_argument(
@@ -143,6 +147,7 @@ def call(options: argparse.Namespace) -> int:
                 protect=not options.no_protect,
                 learn=options.learn,
                 learn_wildcards=options.learn_wildcards,
+                learn_requests=options.learn_requests,
             )
         )
     except CommandUnusable as error:

@@ -9,6 +9,7 @@ from typing import Any
 from towpath.errors import ConfigInvalid
 from towpath.policy.locate import Locator
 from towpath.policy.policy import Place
+from towpath.policy.program import By
 from towpath.policy.rule import Rule, parse_rule
 
 __all__ = ["load_file"]
@@ -33,6 +34,10 @@ def load_file(path: str, above: tuple[str, ...] = ()) -> list[Place]:
         comment = "news, but not their trackers"
         deny = ["*.ads.test"]
         allow = ["*.news.test"]
+
+        [[rule]]
+        program = "/usr/bin/git"   # or parent = "npm", command = "pip install *": narrows the rules of this table
+        allow = ["git.test:22"]
 
     With ``include = ["base.toml"]`` the rules of another file follow, so that its own are asked first.
     """
@@ -71,12 +76,13 @@ class _File:
             raise self._fault(("rule",), "rule is a list of tables", "begin each with [[rule]]")
         for at, table in enumerate(tables):
             here: _Path = ("rule", at)
-            self._keys(table, here, ("allow", "deny", "comment"))
+            self._keys(table, here, ("allow", "deny", "comment", "program", "parent", "command"))
             if "allow" not in table and "deny" not in table:
                 raise self._fault(here, "this rule table has neither allow nor deny", 'allow = ["example.test:443"]')
             if not isinstance(table.get("comment", ""), str):
                 raise self._fault((*here, "comment"), f"comment is a string, not {_kind(table['comment'])}")
-            allow, deny = self._rules(table, "allow", here), self._rules(table, "deny", here)
+            by = self._by(table, here)
+            allow, deny = self._rules(table, "allow", here, by), self._rules(table, "deny", here, by)
             places.append(Place(allow, deny, self._where(here), "allow" in table))
         places += self._included(tree)
         if not places:
@@ -108,7 +114,20 @@ class _File:
             if key not in known:
                 raise self._fault((*here, key), f"unknown key {key!r}", f"known here: {', '.join(known)}")
 
-    def _rules(self, table: dict[str, Any], action: str, here: _Path) -> tuple[Rule, ...]:
+    def _by(self, table: dict[str, Any], here: _Path) -> By | None:
+        """What narrows all rules of a table to programs."""
+        words = {key: table.get(key, "") for key in ("program", "parent", "command")}
+        for key, word in words.items():
+            if key in table and (not isinstance(word, str) or not word):
+                raise self._fault((*here, key), f"{key} is a string that is not empty", f'{key} = "git"')
+            if key != "command" and " " in word:
+                raise self._fault(
+                    (*here, key), f"{key} is a name or a path, without spaces", 'command = "pip install *"'
+                )
+        by = By(**words)
+        return by if any(by) else None
+
+    def _rules(self, table: dict[str, Any], action: str, here: _Path, by: By | None = None) -> tuple[Rule, ...]:
         texts = table.get(action, [])
         here = (*here, action)
         if not isinstance(texts, list):
@@ -118,7 +137,12 @@ class _File:
         for at, text in enumerate(texts):
             if not isinstance(text, str):
                 raise self._fault((*here, at), f"a rule is a string, not {_kind(text)}", '"example.test:443"')
-            rules.append(parse_rule(text, action, self._where((*here, at))))
+            rule = parse_rule(text, action, self._where((*here, at)))
+            if by is not None:
+                if rule.by is not None:
+                    raise self._fault((*here, at), f"{text!r} names a program, and its table does so for all its rules")
+                rule = rule._replace(text=f"{text} {by.text}", by=by)
+            rules.append(rule)
         return tuple(rules)
 
     def _fault(self, path: _Path, reason: str, hint: str | None = None) -> ConfigInvalid:
