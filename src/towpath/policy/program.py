@@ -28,7 +28,7 @@ class By(NamedTuple):
     >>> By("git", "", "").excludes(Program("git", "/usr/bin/git"), "allow")
     ''
     >>> By("/usr/bin/*", "npm", "").excludes(Program("node", "/usr/bin/node", (), ("sh",)), "allow")
-    'it is for programs under npm, and node runs under sh'
+    'it is for /usr/bin/* under npm, and node runs under sh'
     """
 
     program: str
