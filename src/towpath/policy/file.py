@@ -9,6 +9,7 @@ from typing import Any
 from towpath.errors import ConfigInvalid
 from towpath.policy.locate import Locator
 from towpath.policy.policy import Place
+from towpath.policy.profile import PREFIX, path_of
 from towpath.policy.program import By
 from towpath.policy.rule import Rule, parse_rule
 
@@ -39,10 +40,11 @@ def load_file(path: str, above: tuple[str, ...] = ()) -> list[Place]:
         program = "/usr/bin/git"   # or parent = "npm", command = "pip install *": narrows the rules of this table
         allow = ["git.test:22"]
 
-    With ``include = ["base.toml"]`` the rules of another file follow, so that its own are asked first.
+    With ``include = ["base.toml"]`` the rules of another file follow, so that its own are asked first. A path
+    ``profile:NAME`` is a policy that is shipped (`towpath.policy.profile`).
     """
     try:
-        with open(path, "rb") as file:
+        with open(path_of(path) if path.startswith(PREFIX) else path, "rb") as file:
             text = file.read().decode("utf-8")
     except OSError as error:
         raise ConfigInvalid(path, f"cannot be read: {error.strerror}") from error
@@ -66,7 +68,9 @@ class _File:
         except tomllib.TOMLDecodeError as error:
             reason, _, position = str(error).partition(" (at ")
             raise ConfigInvalid(self._position(position), f"this is not TOML: {reason}") from error
-        self._keys(tree, (), ("allow", "deny", "rule", "include"))
+        self._keys(tree, (), ("allow", "deny", "rule", "include", "description"))
+        if not isinstance(tree.get("description", ""), str):
+            raise self._fault(("description",), f"description is a string, not {_kind(tree['description'])}")
         places = []
         if "allow" in tree or "deny" in tree:
             allow, deny = self._rules(tree, "allow", ()), self._rules(tree, "deny", ())
@@ -95,16 +99,16 @@ class _File:
             raise self._fault(("include",), "include is a list of paths", 'include = ["base.toml"]')
         places = []
         for at, path in enumerate(paths):
-            whole = os.path.join(os.path.dirname(self._path), path)
-            above = (*self._above, os.path.realpath(self._path))
-            if os.path.realpath(whole) in above:
+            whole = path if path.startswith(PREFIX) else os.path.join(os.path.dirname(self._path), path)
+            above = (*self._above, _identity(self._path))
+            if _identity(whole) in above:
                 raise self._fault(("include", at), f"{path} includes this file, which includes it")
             if len(above) > _MOST_NESTED:
                 raise self._fault(("include", at), f"more than {_MOST_NESTED} files include each other in a row")
             try:
                 places += load_file(whole, above)
             except ConfigInvalid as error:
-                if error.where == whole:
+                if error.where in (whole, "--profile"):
                     raise self._fault(("include", at), f"{path} {error.reason}", error.hint) from error
                 raise
         return places
@@ -161,6 +165,10 @@ class _File:
             lines = self._text.split("\n")
             numbers = [str(len(lines)), str(len(lines[-1]) + 1)]
         return ":".join((self._path, *numbers))
+
+
+def _identity(path: str) -> str:
+    return path if path.startswith(PREFIX) else os.path.realpath(path)
 
 
 def _kind(value: object) -> str:

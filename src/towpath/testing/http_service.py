@@ -85,16 +85,21 @@ async def _answer(stream: Stream, host: str, method: str, target: str, lines: li
 
 
 async def _answer_file(stream: Stream, folder: Path, method: str, target: str, keep: bool) -> None:
-    file = Path(str(folder) + "/" + unquote(urlsplit(target).path).lstrip("/")).resolve()
-    if file.is_dir():
-        file /= "index.html"
-    if not file.is_file() or not file.is_relative_to(folder.resolve()):
+    name, body = await asyncio.to_thread(_file, folder, unquote(urlsplit(target).path))
+    if body is None:
         await stream.send(_head(404, 0, "text/plain", keep=keep))
         return
-    body = await asyncio.to_thread(file.read_bytes)
-    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    head = _head(200, len(body), kind, keep=keep)
+    head = _head(200, len(body), mimetypes.guess_type(name)[0] or "application/octet-stream", keep=keep)
     await stream.send(head if method == "HEAD" else head + body)
+
+
+def _file(folder: Path, path: str) -> tuple[str, bytes | None]:
+    """The name and the bytes of what is served under a path; nothing from above the folder."""
+    file = (folder / path.lstrip("/")).resolve()
+    if file.is_dir():
+        file /= "index.html"
+    inside = file.is_file() and file.is_relative_to(folder.resolve())
+    return file.name, file.read_bytes() if inside else None
 
 
 def _number(arguments: dict[str, list[str]], name: str, default: int) -> int:

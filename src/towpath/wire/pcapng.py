@@ -1,7 +1,7 @@
 """Capture files: the blocks of pcapng, written (draft-ietf-opsawg-pcapng). Little-endian, times in nanoseconds.
 
-A file is a section header, interfaces, then packets; names and secrets may stand anywhere behind the header, but secrets
-before the packets they open, for readers that read once. Every function gives one whole block.
+A file is a section header, interfaces, then packets; names and secrets may stand anywhere behind the header, but
+secrets before the packets they open, for readers that read once. Every function gives one whole block.
 """
 
 from __future__ import annotations
