@@ -23,6 +23,7 @@ from towpath.names.system import parse_hosts, parse_resolver_configuration
 from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
 from towpath.policy.policy import Policy
+from towpath.policy.request import Asked, Request, Unclear, fault_of, readings
 from towpath.policy.rule import parse_rule
 from towpath.providers.verdict import Drop
 from towpath.wire import dns, ip
@@ -191,13 +192,29 @@ def rule_text(data: bytes) -> None:
 
 
 def policy_explain(data: bytes) -> None:
-    policy = Policy.load(["good.test", "*.deep.test:22", "10.0.0.0/8"], ["bad.test", "tls://*.ads.test"], [])
+    allow = ["good.test", "*.deep.test:22", "10.0.0.0/8", "GET,HEAD http://web.test/a/*/b*", "git.test:22 by git"]
+    policy = Policy.load(allow, ["bad.test", "tls://*.ads.test", "http://web.test/a/secret/*"], [])
     try:
         explanation = explain(policy, data.decode("utf-8", "replace"))
     except ConfigInvalid:
         return
     assert explanation.verdict in ("allow", "deny")
     assert explanation.as_text()
+
+
+def request_paths(data: bytes) -> None:
+    """A path has readings without dot segments, or none; a rule made of one covers it, and denies what it allows."""
+    path = "/" + data.decode("latin-1")
+    try:
+        ways = readings(path)
+    except Unclear:
+        assert fault_of(path.replace("*", "")) or "*" in path
+        return
+    assert not any({".", ".."} & set(way.split("/")) for way in ways)
+    asked = Asked("GET", path)
+    assert Request(None, "/*").excludes(asked, "allow") == ""
+    for way in ways:
+        assert Request(None, way.replace("%2A", "x")).excludes(asked, "deny") == "" or "%2A" in way
 
 
 def addresses(data: bytes) -> None:
@@ -364,6 +381,7 @@ ENTRIES: dict[str, Entry] = (
             queue_packet,
             quic_frames,
             quic_flow,
+            request_paths,
             resolver_files,
             rule_text,
             script_manifest,
@@ -467,14 +485,28 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
             b"\r\n",
             b"PRI * HTTP/2.0\r\n\r\n",
         ),
-        "policy_explain": (b"good.test:443", b"tls://x.ads.test", b"[2001:db8::1]:22", b"icmp://10.0.0.1"),
+        "policy_explain": (
+            b"good.test:443",
+            b"tls://x.ads.test",
+            b"[2001:db8::1]:22",
+            b"icmp://10.0.0.1",
+            b"GET http://web.test/a/%2e/b?c",
+        ),
         "quic_flow": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
         "quic_frames": (crypto(hello()), crypto(hello("evil.test")), b"\2\0\0\0\0", b"\x1c\0\0\0", crypto(b"x", 9)),
+        "request_paths": (b"a/b", b"a%2fb", b"public/..%2fsecret", b"a//b;x=1/c", b"%252e%252e/", b"*", b"100%25"),
         "resolver_files": (
             b"nameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.test b.test\noptions ndots:2 timeout:1 rotate\n",
             b"192.0.2.1 www.a.test www # comment\n2001:db8::1 www\n",
         ),
-        "rule_text": (b"tls://*.good.test:8443", b"[2001:db8::/32]:22", b"10.0.0.0/8", b"*", b"https://x/"),
+        "rule_text": (
+            b"GET http://x.test:80/a/*/b* by git under npm running a b",
+            b"tls://*.good.test:8443",
+            b"[2001:db8::/32]:22",
+            b"10.0.0.0/8",
+            b"*",
+            b"https://x/",
+        ),
         "script_manifest": (
             b'"""Doc."""\n# /// script\n# [tool.towpath.extension]\n# id = "no-ads"\n# memory = 64\n#\n# ///\nx = 1\n',
             b'# /// script\n# tool.towpath.extension = {id = "a", capabilities = ["prompt"]}\n# ///\n',

@@ -12,11 +12,13 @@ __all__ = ["add"]
 _EPILOG = """\
 A RULE is [SCHEME://]HOST[:PORT]; schemes are tls, quic, http, tcp, udp, icmp. Without a scheme, port 443 means tls and
 quic, 80 means http, any other port tcp. HOST is a name, *.suffix, *, an address or a prefix. Once any --allow is given,
-everything else is refused; --deny comes before --allow.
+everything else is refused; --deny comes before --allow. Plain HTTP can be narrowed to methods and paths ('GET
+http://HOST/PATH/*'), and every rule to programs ('HOST:22 by git', 'HOST:443 under npm').
 
 examples:
   towpath run -- curl https://example.org/                    its own network, everything allowed
   towpath run --allow pypi.org:443 --allow files.pythonhosted.org:443 -- pip download six
+  towpath run --profile npm,github -- npm install             what is shipped for npm and GitHub, nothing else
   towpath run --policy agent.toml --report table -- ./agent   rules from a file, a table of all flows at the end
   towpath run --learn agent.toml -- ./agent                   write down what it needs, as a policy
   towpath run --allow-local 5432 --publish 8080:80 -- ./app   the host's database in, the app's web page out
@@ -34,6 +36,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     rules.add_argument("--allow", action="append", default=[], metavar="RULE", help="allow what the rule names")
     rules.add_argument("--deny", action="append", default=[], metavar="RULE", help="refuse what the rule names")
     rules.add_argument("--policy", action="append", default=[], metavar="FILE", help="rules from a TOML file")
+    rules.add_argument(
+        "--profile",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME]",
+        help="rules that are shipped: pip, npm, github, ... (towpath policy profiles)",
+    )
     rules.add_argument(
         "--allow-local",
         action="append",
@@ -53,6 +62,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--learn-wildcards",
         action="store_true",
         help="with --learn: one rule for three names of one parent",
+    )
+    rules.add_argument(
+        "--learn-requests", action="store_true", help="with --learn: of plain HTTP, the methods and paths"
     )
     judge = parser.add_argument_group("who else decides")
     judge.add_argument(
@@ -110,6 +122,7 @@ def _environment(settings: list[str]) -> dict[str, str]:
 
 def call(options: argparse.Namespace) -> int:
     """Runs the command."""
+    from towpath.policy import profile
     from towpath.sandbox.options import RunOptions
     from towpath.sandbox.run import run
 
@@ -127,7 +140,7 @@ def call(options: argparse.Namespace) -> int:
                 argv=command,
                 allow=options.allow,
                 deny=options.deny,
-                policy=options.policy,
+                policy=[*options.policy, *profile.split(options.profile)],
                 allow_local=sorted(set(options.allow_local)),
                 publish=publish,
                 allow_unix=options.allow_unix,
@@ -143,6 +156,7 @@ def call(options: argparse.Namespace) -> int:
                 protect=not options.no_protect,
                 learn=options.learn,
                 learn_wildcards=options.learn_wildcards,
+                learn_requests=options.learn_requests,
             )
         )
     except CommandUnusable as error:

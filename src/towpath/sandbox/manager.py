@@ -93,7 +93,7 @@ class Manager:
             return None
         from towpath.policy.learn import Learner
 
-        self._ledger.learner = Learner()
+        self._ledger.learner = Learner(requests=self._options.learn_requests)
         try:
             return open(path, "x", encoding="utf-8")
         except FileExistsError:

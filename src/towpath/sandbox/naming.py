@@ -48,6 +48,7 @@ class NamingGate:
             for part in requests.receive(data):
                 if isinstance(part, http_request.Head):
                     self._flow.note(part.host, "host")
+                    self._flow.note_request(part)
         except PeerViolation:
             self.open = True  # whatever it is, a rule for HTTP would not let it pass
 

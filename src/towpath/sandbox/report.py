@@ -194,7 +194,7 @@ class Ledger:
             return
         if self.learner is not None and flow.direction == "out":
             address = text_of(flow.address)
-            self.learner.flow(flow.transport, address, flow.port, flow.names, flow.said, _program(flow))
+            self.learner.flow(flow.transport, address, flow.port, flow.names, flow.said, _program(flow), flow.requests)
         if flow.error and not flow.sent and not flow.received:
             self.failed += 1
         else:
@@ -283,6 +283,7 @@ def _as_record(flow: Flow, decision: Decision | None, verdict: str, rule: str) -
         "pid": owner.pid if owner else None,
         "executable": owner.executable if owner else None,
         "command": list(owner.command) if owner else None,
+        "parents": [name for _, name in owner.parents] if owner else None,
         "direction": flow.direction,
         "transport": flow.transport,
         "address": text_of(flow.address) if flow.address else None,
@@ -290,6 +291,7 @@ def _as_record(flow: Flow, decision: Decision | None, verdict: str, rule: str) -
         "name": flow.name or None,
         "name_from": flow.name_from or None,
         "names": list(flow.names),
+        "requests": flow.requests,
         "verdict": "refused" if decision and decision.verdict == "deny" else "allowed",
         "rule": rule or (f"filter {flow.by}" if flow.by else None),
         "where": decision.rule.where if decision and decision.rule else None,
