@@ -117,6 +117,8 @@ class WorkerLink:
                 packet = self._line.recv(_LARGEST)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                continue  # it left something unread; the error comes once, before its own last words
             except OSError:
                 packet = b""
             if not packet:

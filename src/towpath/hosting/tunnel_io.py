@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from towpath.kernel.system import datagrams
+from towpath.kernel.system import datagram_rows
 from towpath.providers.packets import Buffer, DatagramHandler, Datagrams, Packet, PacketHandler, PeerAddress
 
 __all__ = ["SocketLink", "TunFlow"]
@@ -132,7 +132,7 @@ class SocketLink:
     ) -> None:
         self._loop = loop
         self._flow = flow
-        self._made = datagrams.DatagramSocket(made)
+        self._made = datagram_rows.DatagramSocket(made)
         self._remote = remote
         self._handler: DatagramHandler | None = None
         self._kept: deque[tuple[Sequence[Buffer], int, PeerAddress | None]] = deque()
@@ -213,7 +213,7 @@ class SocketLink:
     def rebind(self, made: socket.socket, remote: PeerAddress | None) -> None:
         """Goes on with another socket: the path has changed. What waited for room is lost, as on a path that went."""
         self._stop()
-        self._made = datagrams.DatagramSocket(made, segments=self._made.segments)
+        self._made = datagram_rows.DatagramSocket(made, segments=self._made.segments)
         self._remote = remote
         if self._handler is not None:
             self._loop.add_reader(made, self._readable)

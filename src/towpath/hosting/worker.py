@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from towpath.errors import ConfigInvalid, HostFault, Misuse, TowpathError
 from towpath.hosting import messages
 from towpath.hosting.load import load_provider, read_config
+from towpath.kernel import system
 from towpath.providers.content_filter import ContentFilterProvider
 from towpath.providers.flow import Flow, Question
 from towpath.providers.packet_tunnel import PacketTunnelProvider
@@ -57,6 +58,8 @@ def live(channel: int) -> None:
 
 def _serve(line: socket.socket, begin: messages.Begin) -> None:
     _open_imports(begin.path)
+    if begin.kind == "packet-tunnel" and "listen" not in begin.capabilities:
+        system.confinement.send_to_connected_only()
     try:
         provider = load_provider(begin.file, begin.class_name, begin.config, begin.config_where)
     except TowpathError as error:

@@ -11,6 +11,7 @@ import marshal
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from towpath.errors import HostFault, PermissionMissing
@@ -125,9 +126,12 @@ class LinuxScope:
         except (BrokenPipeError, ConnectionResetError):
             pass  # it has just ended; its last message is still to be read
 
-    def release(self, environment: dict[str, str], static_table: list[list[str]]) -> None:
-        """Lets the command be executed, with `environment` and the lines of one more table added to the plan."""
-        self._send("go", (environment, static_table))
+    def release(self, environment: dict[str, str], static_table: list[list[str]], search: Sequence[str] = ()) -> None:
+        """Lets the command be executed, with `environment` and the lines of one more table added to the plan.
+
+        `search` are domains for short names, in place of the plan's.
+        """
+        self._send("go", (environment, static_table, list(search)))
 
     def signal(self, number: int) -> None:
         """Sends a signal to the command."""

@@ -12,6 +12,7 @@ from towpath.errors import PeerViolation
 from towpath.hosting.loop import BOTH_EDGES, IN, Loop, Timer
 from towpath.kernel.system import sockets
 from towpath.sandbox.flows import Flow
+from towpath.sandbox.uplink import HostUplink, Uplink
 from towpath.wire import dns
 
 if TYPE_CHECKING:
@@ -60,7 +61,13 @@ class DnsService:
     """Judges, forwards, screens and answers; what an answer says becomes evidence for the flows that follow."""
 
     def __init__(
-        self, loop: Loop, judge: Judge, ledger: Ledger, servers: list[str], filtering: Filtering | None
+        self,
+        loop: Loop,
+        judge: Judge,
+        ledger: Ledger,
+        servers: list[str],
+        filtering: Filtering | None,
+        uplink: Uplink | None = None,
     ) -> None:
         self._loop = loop
         self._judge = judge
@@ -68,6 +75,7 @@ class DnsService:
         self._servers = servers
         self._pending = 0
         self._filtering = filtering
+        self._uplink = uplink or HostUplink()
 
     def listen(self, intake: socket.socket) -> None:
         self._loop.watch(intake.fileno(), IN, lambda _events: self._receive(intake))
@@ -170,7 +178,7 @@ class DnsService:
             server = self._server(query)
             try:
                 # A socket for each question: its port is as hard to guess as its id.
-                outside = sockets.dial_datagram(6 if ":" in server else 4, server, _PORT)
+                outside = self._uplink.dial_datagram(6 if ":" in server else 4, server, _PORT)
                 identity = os.urandom(2)
                 outside.send(identity + query.data[2:])
             except OSError:
@@ -247,7 +255,7 @@ class DnsService:
         while not self._exhausted(query):
             server = self._server(query)
             try:
-                outside, code = sockets.dial_stream(6 if ":" in server else 4, server, _PORT)
+                outside, code = self._uplink.dial_stream(6 if ":" in server else 4, server, _PORT)
             except OSError:  # out of descriptors
                 query.attempt += 1
                 continue

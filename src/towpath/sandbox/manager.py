@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.options import RunOptions
+    from towpath.sandbox.tunnel_run import TunnelRun
 __all__ = ["Manager"]
 
 _DRAIN = 5.0
@@ -40,9 +41,12 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class Manager:
     """Serves a scope until its command ends. Raises `ConfigInvalid` for a policy or report that cannot be used."""
 
-    def __init__(self, options: RunOptions, scope: system.LinuxScope, filters: FilterRun | None) -> None:
+    def __init__(
+        self, options: RunOptions, scope: system.LinuxScope, filters: FilterRun | None, tunnel: TunnelRun | None = None
+    ) -> None:
         self._options = options
         self._filters = filters
+        self._tunnel = tunnel
         self._scope = scope
         self._policy = Policy.load(options.allow, options.deny, options.policy)
         self._report = self._open_report()
@@ -123,12 +127,14 @@ class Manager:
         self._load_everything()
         if self._filters is not None:
             self._filters.begin(self._loop, self._ledger)
+        if self._tunnel is not None:
+            self._tunnel.begin(self._loop, self._ledger)
         self._scope.await_attachments()
         held = self._scope.attachments
         self._owners = system.owners.OwnerFinder(held.diagnosis)
         self._ledger.use_owners(self._owners)
         services = self._services = Services(
-            self._loop, self._scope, self._policy, self._ledger, self._options, self._filtered_by()
+            self._loop, self._scope, self._policy, self._ledger, self._options, self._filtered_by(), self._tunnel
         )
         services.publish(self._options.publish)
         signals = system.signals.SignalReader()
@@ -137,7 +143,9 @@ class Manager:
         system.signals.step_back()
         imports.close()
         static = self._filters.static_table() if self._filters is not None else []
-        self._scope.release({"TOWPATH_POLICY": self._policy_text()}, static)
+        tunnel = self._tunnel
+        told = {"TOWPATH_POLICY": self._policy_text(), **(tunnel.environment if tunnel else {})}
+        self._scope.release(told, static, tunnel.search if tunnel else [])
         services.start()
         self._loop.run()
         assert self._ended is not None
@@ -211,6 +219,8 @@ class Manager:
             self._services.close()
         if self._filters is not None:
             self._filters.stop()
+        if self._tunnel is not None:
+            self._tunnel.stop()
         self._ledger.finish()
         if self._learnt is not None:
             self._write_learnt(self._learnt)

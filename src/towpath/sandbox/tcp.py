@@ -26,6 +26,7 @@ from towpath.sandbox.http_gate import HttpGate, farewell
 from towpath.sandbox.look import PATIENCE, Look
 from towpath.sandbox.naming import NamingGate
 from towpath.sandbox.stream import Gate, Stream
+from towpath.sandbox.uplink import HostUplink, Uplink
 from towpath.wire.http_request import Head
 from towpath.wire.ip import Packet, text_of, version_of
 
@@ -41,6 +42,7 @@ _ACCEPT_AT_ONCE = 64
 _HANDSHAKE_PATIENCE = 20.0
 _SWEEP_INTERVAL = 10.0
 _DEAD_FOR = 60.0
+_HOST = HostUplink()
 _MARKS = {
     errno.ECONNREFUSED: ruleset.REFUSED,
     errno.ECONNRESET: ruleset.REFUSED,
@@ -67,6 +69,7 @@ class TcpIntake:
         pool: pipes.PipePool,
         local: frozenset[int],
         filtering: Filtering | None,
+        uplink: Uplink | None = None,
     ) -> None:
         self._loop = loop
         self._queue = queue
@@ -75,6 +78,7 @@ class TcpIntake:
         self._pool = pool
         self._local = local
         self._filtering = filtering
+        self._uplink = uplink or _HOST
         self._dialling: dict[Key, Flow] = {}
         self._dialled: dict[Key, tuple[Flow, socket.socket, Decision, float]] = {}
         self._dead: dict[Key, float] = {}
@@ -130,7 +134,8 @@ class TcpIntake:
     def _dial(self, packet_id: int, key: Key, flow: Flow, decision: Decision) -> None:
         version = version_of(flow.address)
         try:
-            server, code = sockets.dial_stream(version, text_of(flow.address), flow.port)
+            uplink = _HOST if self._is_local(flow) else self._uplink
+            server, code = uplink.dial_stream(version, text_of(flow.address), flow.port)
         except OSError as error:  # out of descriptors
             self._fail(packet_id, key, flow, error.errno or errno.EMFILE)
             return
@@ -145,8 +150,12 @@ class TcpIntake:
             server.close()
             self._fail(packet_id, key, flow, code)
 
+    def _is_local(self, flow: Flow) -> bool:
+        """Whether it is for a service of the host's own loopback that the run may reach."""
+        return flow.port in self._local and text_of(flow.address) in ("127.0.0.1", "::1")
+
     def _decide(self, flow: Flow) -> Decision:
-        if flow.port in self._local and text_of(flow.address) in ("127.0.0.1", "::1"):
+        if self._is_local(flow):
             return Decision("allow", None, f"--allow-local {flow.port}", "address", None)
         return self._judge.flow(flow)
 

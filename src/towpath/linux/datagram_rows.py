@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import sys
@@ -81,6 +82,7 @@ class DatagramSocket:
             except OSError:
                 self.coalesces = False
         self._buffer = memoryview(bytearray(_LARGEST))
+        self._segment = 0
         self.refused = 0
         """Datagrams that the kernel would not send, or that were refused on the way."""
 
@@ -129,8 +131,12 @@ class DatagramSocket:
             return self._send_one(parts, to)
         if self.segments:
             try:
-                ancillary = [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
-                self.socket.sendmsg(parts, ancillary, 0, *self._address(to))
+                if to is None:
+                    self._cut_at(size)
+                    os.writev(self.socket.fileno(), parts)
+                else:
+                    ancillary = [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
+                    self.socket.sendmsg(parts, ancillary, 0, self._address(to))
                 return True
             except BlockingIOError:
                 return False
@@ -148,19 +154,26 @@ class DatagramSocket:
 
     def _send_one(self, parts: Sequence[Buffer], to: tuple[str, int] | None) -> bool:
         try:
-            self.socket.sendmsg(parts, (), 0, *self._address(to))
+            if to is None:
+                if self._segment and sum(map(len, parts)) > self._segment:
+                    self._cut_at(0)
+                os.writev(self.socket.fileno(), parts)
+            else:
+                self.socket.sendmsg(parts, (), 0, self._address(to))
         except BlockingIOError:
             return False
         except OSError:
             self.refused += 1
         return True
 
-    def _address(self, to: tuple[str, int] | None) -> tuple[tuple[str, int], ...]:
-        if to is None:
-            return ()
-        if self.socket.family == socket.AF_INET6 and ":" not in to[0]:
-            return ((f"::ffff:{to[0]}", to[1]),)
-        return (to,)
+    def _cut_at(self, size: int) -> None:
+        """As an option of the socket: a process that may only send to whom it is connected uses no sendmsg(2)."""
+        if size != self._segment:
+            self.socket.setsockopt(_SOL_UDP, _UDP_SEGMENT, size)
+            self._segment = size
+
+    def _address(self, to: tuple[str, int]) -> tuple[str, int]:
+        return (f"::ffff:{to[0]}", to[1]) if self.socket.family == socket.AF_INET6 and ":" not in to[0] else to
 
     def datagram_size(self) -> int:
         """The largest content that one packet of the path holds, as far as the kernel knows."""
