@@ -9,6 +9,7 @@ from towpath.policy.guard import embedded, guarded, is_public_name, local_kind, 
 from towpath.policy.policy import Decision, Policy
 from towpath.policy.program import Program
 from towpath.policy.request import Asked
+from towpath.sandbox.name_spread import NameSpread
 from towpath.wire import dns
 from towpath.wire.ip import text_of
 
@@ -62,6 +63,9 @@ class Judge:
         self._find_owner = find_owner
         self._decided: dict[tuple[str, bytes, int, str, str | None], Decision] = {}
         self._stamp: tuple[int, frozenset[bytes]] = (0, own.addresses)
+        self._spread = NameSpread()
+        self.tell: Callable[[str], None] = lambda _text: None
+        """Called with what the person who started the run should know and no refusal says."""
 
     def flow(self, flow: Flow) -> Decision:
         """Before any byte: "allow", "deny", or "look" at what the flow says of itself."""
@@ -130,7 +134,14 @@ class Judge:
 
     def question(self, name: str) -> Decision:
         """May a DNS question for this name leave?"""
-        return _OPEN if self.policy.empty else self.policy.decide_name(name)
+        if self.policy.empty:
+            return _OPEN
+        decision = self.policy.decide_name(name)
+        if decision.verdict == "allow" and decision.rule is not None:
+            many = self._spread.note(decision.rule, name)
+            if many is not None:
+                self.tell(many)
+        return decision
 
     def screen(self, name: str, answer: bytes) -> dns.Screened:
         """The answer to a question for `name` as the program may see it. Raises `PeerViolation`."""

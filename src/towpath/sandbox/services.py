@@ -49,6 +49,7 @@ class Services:
         self._pool = pipes.PipePool()
         self._own = addresses.OwnAddresses()
         judge = Judge(policy, NameEvidence(), self._own, ledger.find_owner)
+        judge.tell = ledger.warn
         filtering = filtered_by(judge) if filtered_by is not None else None
         injector = Injector(held.raw_udp, held.raw_icmp)
         local = frozenset(options.allow_local)
