@@ -26,6 +26,7 @@ from towpath.policy.policy import Policy
 from towpath.policy.request import Asked, Request, Unclear, fault_of, readings
 from towpath.policy.rule import parse_rule
 from towpath.providers.verdict import Drop
+from towpath.sandbox.capture import ends_of
 from towpath.wire import dns, ip
 from towpath.wire.address import pack, unpack
 from towpath.wire.http_request import RequestReader, looks_like
@@ -202,6 +203,11 @@ def policy_explain(data: bytes) -> None:
     assert explanation.as_text()
 
 
+def captured_packet(data: bytes) -> None:
+    ends = ends_of(memoryview(data))
+    assert ends is None or len(ends[1]) == len(ends[3])
+
+
 def request_paths(data: bytes) -> None:
     """A path has readings without dot segments, or none; a rule made of one covers it, and denies what it allows."""
     path = "/" + data.decode("latin-1")
@@ -361,6 +367,7 @@ ENTRIES: dict[str, Entry] = (
         entry.__name__: entry
         for entry in (
             addresses,
+            captured_packet,
             dns_answer,
             dns_binding,
             dns_names,
@@ -493,6 +500,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
         ),
         "quic_flow": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
         "quic_frames": (crypto(hello()), crypto(hello("evil.test")), b"\2\0\0\0\0", b"\x1c\0\0\0", crypto(b"x", 9)),
+        "captured_packet": (b"\x45" + bytes(19) + b"\0\x50\0\x50", b"\x60" + bytes(5) + b"\x3a" + bytes(40)),
         "request_paths": (b"a/b", b"a%2fb", b"public/..%2fsecret", b"a//b;x=1/c", b"%252e%252e/", b"*", b"100%25"),
         "resolver_files": (
             b"nameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.test b.test\noptions ndots:2 timeout:1 rotate\n",

@@ -96,6 +96,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     say = parser.add_argument_group("what it says")
     say.add_argument("--report", choices=("table", "json", "none"), help="of all flows (default: none)")
     say.add_argument("--report-file", metavar="FILE", help="write the report there (default: JSON lines)")
+    say.add_argument(
+        "--capture", metavar="FILE.pcapng", help="write its packets there, with program, flow and rule as comments"
+    )
+    say.add_argument(
+        "--capture-secrets", action="store_true", help="with --capture: and the secrets to read TLS (SSLKEYLOGFILE)"
+    )
     say.add_argument("--quiet", action="store_true", help="no lines about refusals")
     say.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="default: %(default)s"
@@ -129,6 +135,8 @@ def call(options: argparse.Namespace) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise ConfigInvalid("towpath run", "no command was given", "towpath run --allow pypi.org:443 -- COMMAND")
+    if options.capture_secrets and not options.capture:
+        raise ConfigInvalid("--capture-secrets", "the secrets go into a capture", "--capture FILE.pcapng")
     publish = []
     if options.publish:
         from towpath.sandbox.publish import parse_publish
@@ -157,6 +165,8 @@ def call(options: argparse.Namespace) -> int:
                 learn=options.learn,
                 learn_wildcards=options.learn_wildcards,
                 learn_requests=options.learn_requests,
+                capture=options.capture,
+                capture_secrets=options.capture_secrets,
             )
         )
     except CommandUnusable as error:

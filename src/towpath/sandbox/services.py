@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from towpath.wire import ip
 if TYPE_CHECKING:
     from towpath.kernel.scope import Scope
     from towpath.policy.policy import Policy
+    from towpath.sandbox.capture import Capture
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.options import RunOptions
     from towpath.sandbox.report import Ledger
@@ -41,11 +43,15 @@ class Services:
         ledger: Ledger,
         options: RunOptions,
         filtered_by: Callable[[Judge], Filtering] | None,
+        capture: Capture | None = None,
     ) -> None:
         held = scope.attachments
         self._loop = loop
         self._ledger = ledger
         self._queue = held.queue
+        self._capture = capture
+        if capture is not None and held.tap is not None:
+            capture.begin(loop, held.tap)
         self._pool = pipes.PipePool()
         self._own = addresses.OwnAddresses()
         judge = Judge(policy, NameEvidence(), self._own, ledger.find_owner)
@@ -92,12 +98,16 @@ class Services:
             except PeerViolation:
                 queue.verdict(identity, DROP)
                 continue
+            if self._capture is not None:
+                self._capture.queued(time.time_ns(), data)
             if packet.protocol == ip.TCP:
                 self._tcp.syn(identity, packet)
             elif packet.protocol == ip.UDP:
                 self._udp.first(identity, packet)
             elif (packet.version, packet.protocol) in _ECHO:
                 self._echo.request(identity, packet)
+                if self._capture is not None:
+                    self._capture.taken(data)
             else:
                 queue.verdict(identity, DROP)
         self._ledger.overruns = queue.overruns
