@@ -38,6 +38,11 @@ class Filtering:
         self._ledger = ledger
         ledger.screened_ended = self._ended
 
+    @property
+    def hears_questions(self) -> bool:
+        """Whether some filter wants to be asked about names."""
+        return any(session.wants("handle_name") for session in self._filters.sessions)
+
     def ask(self, flow: Flow, decided: Callable[[Decision | None, bool], None]) -> None:
         """Puts a flow to the filters; `decided(refusal, silent)` is called once, perhaps at once."""
 

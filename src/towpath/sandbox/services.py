@@ -57,7 +57,7 @@ class Services:
         self._tcp = TcpIntake(loop, held.queue, judge, ledger, self._pool, local, filtering)
         self._udp = UdpIntake(loop, held.queue, judge, ledger, injector, filtering)
         self._echo = EchoIntake(loop, held.queue, judge, ledger, injector)
-        dns = DnsService(loop, judge, ledger, resolvers(), filtering)
+        dns = self._dns = DnsService(loop, judge, ledger, resolvers(), filtering)
         for listener in (*held.tcp.values(), *held.local.values()):
             self._tcp.listen(listener)
         for intake in held.udp.values():
@@ -107,6 +107,7 @@ class Services:
 
     def close(self) -> None:
         """Ends all flows."""
+        self._dns.close()
         self._tcp.close()
         self._udp.close()
         self._echo.close()
