@@ -19,7 +19,7 @@ Expired: TypeAlias = Literal["prohibit", "allow"]
 
 STALE_TTL = 30
 """Seconds that a stale answer may be kept by who gets it (RFC 8767 section 4)."""
-_AD, _CD, _RD, _RA, _TC = 0x20, 0x10, 0x01, 0x80, 0x02
+_AD, _CD, _RD, _RA, _TC, _AA = 0x20, 0x10, 0x01, 0x80, 0x02, 0x04
 _MOST_STALE = 86400
 _LONGEST = 86400
 """Seconds after which an answer is asked for anew, whatever its lifetime says."""
@@ -49,10 +49,14 @@ class Ready:
 
 
 class Entry:
-    """What was answered: `body` as of `stored`, until `expires` (seconds of the caller's clock)."""
+    """What was answered: `body` as of `stored`, until `expires` (seconds of the caller's clock).
+
+    `refusal` says why a name was refused: then nobody is answered without the caller's knowledge.
+    """
 
     __slots__ = (
-        "body", "errors", "expires", "key", "noted", "offsets", "rcode", "ready", "renewing", "stored", "used",
+        "body", "errors", "expires", "key", "noted", "offsets", "rcode", "ready", "refusal", "renewing", "stored",
+        "used",
     )  # fmt: skip
 
     def __init__(self, key: bytes, scanned: Scanned, stored: int, ttl: int) -> None:
@@ -64,6 +68,7 @@ class Entry:
         self.stored = stored
         self.expires = stored + ttl
         self.ready: list[bytes] = _NONE
+        self.refusal = ""
         self.used = 0
         self.noted = stored
         self.renewing = False
@@ -93,7 +98,7 @@ def rendered(entry: Entry, data: bytes, question: Question, second: int, limit: 
     stale = second >= entry.expires
     least = STALE_TTL if stale else 0
     body = aged(body, entry.offsets, seconds, least)
-    high = body[0] & ~_RD | data[2] & _RD
+    high = body[0] & ~(_RD | _AA) | data[2] & _RD
     low = body[1] & 0x0F | _RA | data[3] & _CD | body[1] & _AD
     if not (question.flags & _AD or question.dnssec):
         low &= ~_AD
@@ -169,7 +174,7 @@ class WireCache:
     def prepare(self, entry: Entry, data: bytes, question: Question, second: int, limit: int) -> bytes:
         """As `answer`, and the next question with the same bytes is answered at once."""
         tail, offsets = rendered(entry, data, question, second, limit)
-        kept = self._entries.get(entry.key) is entry and second < entry.expires
+        kept = self._entries.get(entry.key) is entry and second < entry.expires and not entry.refusal
         if kept and len(entry.ready) < _MOST_READY and not question.options:
             raw = data[2:]
             if raw not in self.ready:
@@ -179,12 +184,20 @@ class WireCache:
                 self._shrink(entry)
         return data[:2] + tail
 
-    def store(self, key: bytes, scanned: Scanned, second: int) -> Entry:
-        """Keeps an answer. One that may not be kept comes back as an entry too, and is forgotten."""
+    def store(self, key: bytes, scanned: Scanned, second: int, *, own: bool = False) -> Entry:
+        """Keeps an answer. One that may not be kept comes back as an entry too, and is forgotten.
+
+        A server's failure is not kept; `own` answers are, whatever they say.
+        """
         negative = scanned.rcode == 3 or scanned.body[4:6] == b"\0\0"
         ttl = min(scanned.ttl, _LONGEST_NEGATIVE if negative else _LONGEST, MOST_TTL)
         entry = Entry(key, scanned, second, ttl)
-        if ttl <= 0 or scanned.rcode not in (0, 3) or scanned.truncated or entry.size > self.most_bytes // 8:
+        if (
+            ttl <= 0
+            or (scanned.rcode not in (0, 3) and not own)
+            or scanned.truncated
+            or entry.size > self.most_bytes // 8
+        ):
             old = self._entries.get(key)
             if old is not None:
                 old.renewing = False

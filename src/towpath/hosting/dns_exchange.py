@@ -58,9 +58,10 @@ class Dial(Protocol):
 class Ask:
     """One question at one server; `told(answer, reason)` is called at most once, and not after `cancel`."""
 
-    __slots__ = ("end", "identity", "link", "message", "told")
+    __slots__ = ("end", "exact", "identity", "link", "message", "told")
 
-    def __init__(self, message: bytes, end: int, told: Told) -> None:
+    def __init__(self, message: bytes, end: int, told: Told, exact: bool) -> None:
+        self.exact = exact
         self.message = message
         self.end = end
         self.told: Told | None = told
@@ -85,7 +86,9 @@ class Ask:
         if len(answer) < end or not answer[2] & 0x80 or answer[4:6] != b"\0\1":
             return False
         asked, found = self.message[12:end], answer[12:end]
-        return asked == found or (asked[:-4].lower() == found[:-4].lower() and asked[-4:] == found[-4:])
+        return asked == found or (
+            not self.exact and asked[:-4].lower() == found[:-4].lower() and asked[-4:] == found[-4:]
+        )
 
 
 class _Link:
@@ -253,12 +256,12 @@ class Exchanges:
         self._random = self._random[2:]
         return found
 
-    def ask(self, server: Server, protocol: str, message: bytes, end: int, told: Told) -> Ask:
+    def ask(self, server: Server, protocol: str, message: bytes, end: int, told: Told, *, exact: bool = False) -> Ask:
         """Sends a question, which ends at `end` of `message`, with an id of its own.
 
-        `told` is called once, never before this returns.
+        `told` is called once, never before this returns. An `exact` answer repeats the very letters of the name.
         """
-        ask = Ask(message, end, told)
+        ask = Ask(message, end, told, exact)
         try:
             if protocol == "udp":
                 self._port(server).ask(ask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,7 +11,9 @@ from towpath.dns_proxy.upstreams import Group, Groups, Standing
 from towpath.errors import PeerViolation
 from towpath.hosting.dns_exchange import NO_SOCKET, Ask, Exchanges, Server
 from towpath.hosting.loop import Loop, Patience
-from towpath.wire.dns_scan import Scanned, bare_question
+from towpath.wire.dns import parse_answer
+from towpath.wire.dns_message import flat, labels_of
+from towpath.wire.dns_scan import Scanned, bare_question, scan
 
 __all__ = ["Admit", "NameResolver"]
 
@@ -19,8 +22,8 @@ _TRY_SECURE = 4.0
 _LONGEST = 15.0
 _ROUNDS = 2
 _MOST_FLIGHTS = 2048
-_FORMERR, _SERVFAIL, _NOTIMP = 1, 2, 4
 _DO, _CD, _AD = 0x01, 0x10, 0x20
+_A_IN = b"\0\1\0\1"
 
 Admit = Callable[[str, bytes, int], Scanned]
 """Reads an answer to a question for a name that ends at an offset; raises `PeerViolation`."""
@@ -28,9 +31,13 @@ Done = Callable[[Entry | None, str], None]
 
 
 class _Flight:
-    __slots__ = ("asks", "bits", "begun", "key", "last", "name", "question", "servers", "troubles", "waiting")
+    __slots__ = (
+        "asks", "begun", "bits", "keep", "key", "last", "name", "question", "screen", "servers", "troubles", "waiting",
+    )  # fmt: skip
 
-    def __init__(self, key: bytes, name: str, servers: Iterator[Server]) -> None:
+    def __init__(self, key: bytes, name: str, servers: Iterator[Server], keep: bool, screen: bool) -> None:
+        self.keep = keep
+        self.screen = screen
         self.key = key
         self.question = key[:-1]
         self.bits = key[-1]
@@ -46,8 +53,8 @@ class _Flight:
 class NameResolver:
     """Fills a cache from upstream servers.
 
-    `admit` reads each answer and may change it; what it gives is kept and handed to everybody. `answered(server,
-    seconds)` hears of each answer that decided.
+    `system` are the servers by which others are found that have a name alone. `admit` reads each answer and may change
+    it; what it gives is kept and handed to everybody. `answered(server, seconds)` hears of each answer that decided.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class NameResolver:
         cache: WireCache,
         exchanges: Exchanges,
         groups: Groups,
+        system: Group,
         admit: Admit,
         answered: Callable[[Server, float], None] = lambda _server, _seconds: None,
     ) -> None:
@@ -65,6 +73,10 @@ class NameResolver:
         self._loop = loop
         self._admit = admit
         self._answered = answered
+        self.system = system
+        self.mixed_case = False
+        self._located: dict[str, tuple[tuple[str, ...], float]] = {}
+        self._known_groups: dict[Group, Group] = {}
         self._flights: dict[tuple[bytes, int], _Flight] = {}
         self._standings: dict[Server, Standing] = {}
         self._patience = Patience(loop, _TRY)
@@ -74,13 +86,29 @@ class NameResolver:
     def under_way(self) -> int:
         return len(self._flights)
 
-    def resolve(self, key: bytes, name: str, done: Done, group: Group | None = None) -> None:
+    def resolve(
+        self,
+        key: bytes,
+        name: str,
+        done: Done,
+        group: Group | None = None,
+        *,
+        keep: bool = True,
+        screen: bool = True,
+    ) -> None:
         """Asks for what a key says (see `towpath.dns_proxy.cache.key_of`), for a name in lower case.
 
         `done(entry, trouble)` is called once: with what was answered, even if that is a failure of the server's, or
-        with `None` and the reason. A `group` of the caller's own is asked instead of the one for the name.
+        with `None` and the reason. A `group` of the caller's own is asked instead of the one for the name. What is not
+        to `keep` is for this question alone; what is not to `screen` is no answer for a program.
         """
         chosen = group or self.groups.of(name)
+        if chosen is not None and any(not upstream.addresses for upstream in chosen.upstreams):
+            self._find_servers(chosen, lambda found: self._resolve(key, name, done, found, keep, screen))
+        else:
+            self._resolve(key, name, done, chosen, keep, screen)
+
+    def _resolve(self, key: bytes, name: str, done: Done, chosen: Group | None, keep: bool, screen: bool) -> None:
         identity = key, id(chosen)
         flight = self._flights.get(identity)
         if flight is not None:
@@ -92,7 +120,7 @@ class NameResolver:
         if len(self._flights) >= _MOST_FLIGHTS:
             done(None, "too many questions at once")
             return
-        flight = _Flight(key, name, self._order(chosen))
+        flight = _Flight(key, name, self._order(chosen), keep, screen)
         flight.waiting.append(done)
         self._flights[identity] = flight
         for _ in range(2 if chosen.mode == "race" else 1):
@@ -104,6 +132,47 @@ class NameResolver:
         for question, bits in wanted:
             if may(question):
                 self.resolve(question + bits, name_of(question), lambda _entry, _trouble: None)
+
+    def _find_servers(self, group: Group, found: Callable[[Group | None], None]) -> None:
+        """Looks up where the servers are that have a name alone, by the servers of the system."""
+        missing = {upstream.name for upstream in group.upstreams if not upstream.addresses}
+        now = time.monotonic()
+        waiting = {name for name in missing if self._located.get(name, ((), 0.0))[1] <= now}
+
+        def one_found(name: str, entry: Entry | None) -> None:
+            ttl = 5.0
+            addresses: tuple[str, ...] = ()
+            if entry is not None:
+                answer = parse_answer(b"\0\0" + entry.body)
+                addresses = tuple(one.address for one in answer.addresses)
+                ttl = max(ttl, float(entry.expires - entry.stored))
+            self._located[name] = addresses, time.monotonic() + ttl
+            waiting.discard(name)
+            if not waiting:
+                found(self._located_group(group))
+
+        if not waiting:
+            found(self._located_group(group))
+        for name in list(waiting):
+            question = flat(labels_of(name)) + _A_IN
+            self._resolve(
+                question + b"\0",
+                name,
+                lambda entry, _trouble, name=name: one_found(name, entry),  # type: ignore[misc]
+                self.system,
+                False,
+                False,
+            )
+
+    def _located_group(self, group: Group) -> Group:
+        upstreams = [
+            upstream
+            if upstream.addresses
+            else upstream._replace(addresses=self._located.get(upstream.name, ((), 0))[0])
+            for upstream in group.upstreams
+        ]
+        known = group._replace(upstreams=tuple(upstreams))
+        return self._known_groups.setdefault(known, known)
 
     def _order(self, group: Group) -> Iterator[Server]:
         """Servers that are well before those that are not, each twice."""
@@ -135,7 +204,7 @@ class NameResolver:
     def _ask(self, identity: tuple[bytes, int], flight: _Flight, server: Server, protocol: str) -> None:
         question = flight.question
         message = bare_question(
-            question[:-4],
+            _spelled(question[:-4], os.urandom(32)) if self.mixed_case else question[:-4],
             question[-4:],
             0,
             dnssec=bool(flight.bits & _DO),
@@ -158,7 +227,7 @@ class NameResolver:
             flight.asks.discard(ask)
             self._failed(identity, flight, server, "no answer")
 
-        ask = self.exchanges.ask(server, protocol, message, 12 + len(question), told)
+        ask = self.exchanges.ask(server, protocol, message, 12 + len(question), told, exact=self.mixed_case)
         if ask.told is not None:
             flight.asks.add(ask)
             patience.begin(ask, too_late)
@@ -183,21 +252,27 @@ class NameResolver:
             return
         self._standing(server).answered(seconds)
         try:
-            scanned = self._admit(flight.name, answer, 12 + len(flight.question))
+            end = 12 + len(flight.question)
+            scanned = self._admit(flight.name, answer, end) if flight.screen else scan(answer)
         except PeerViolation as violation:
             flight.troubles.append(f"{server}: its answer is malformed: {violation}")
             self._next(identity, flight)
             return
         if scanned.rcode in (0, 3):
             self._answered(server, seconds)
-            self._finish(identity, flight, self.cache.store(flight.key, scanned, int(time.monotonic())), "")
+            second = int(time.monotonic())
+            if flight.keep:
+                entry = self.cache.store(flight.key, scanned, second)
+            else:
+                entry = Entry(flight.key, scanned, second, scanned.ttl)
+            self._finish(identity, flight, entry, "")
             return
         flight.last = Entry(flight.key, scanned, int(time.monotonic()), 0)
         flight.troubles.append(f"{server}: answered with code {scanned.rcode}")
         self._next(identity, flight)
 
     def _give_up(self, identity: tuple[bytes, int], flight: _Flight) -> None:
-        stale = self.cache.failed(flight.key)
+        stale = self.cache.failed(flight.key) if flight.keep else None
         if stale is not None:
             self._finish(identity, flight, stale, "")
         elif flight.last is not None:
@@ -214,6 +289,12 @@ class NameResolver:
         flight.asks.clear()
         for done in flight.waiting:
             done(entry, trouble)
+
+
+def _spelled(name: bytes, noise: bytes) -> bytes:
+    """The name with each letter in random case (draft-vixie-dnsext-dns0x20)."""
+    bits = int.from_bytes(noise, "big")
+    return bytes(byte ^ 0x20 if 0x61 <= byte <= 0x7A and bits >> at & 1 else byte for at, byte in enumerate(name))
 
 
 def _servers(group: Group) -> list[Server]:

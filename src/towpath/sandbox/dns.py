@@ -8,35 +8,31 @@ given again without asking anybody, unless a filter wants to hear of every quest
 from __future__ import annotations
 
 import socket
-import time
 from typing import TYPE_CHECKING
 
-from towpath.dns_proxy.cache import Entry, WireCache, key_of
-from towpath.dns_proxy.upstreams import Group, Groups, parse_upstream
+from towpath.dns_proxy.cache import Entry
+from towpath.dns_proxy.upstreams import Group, parse_upstream
 from towpath.errors import PeerViolation
 from towpath.hosting.dns_exchange import Exchanges
-from towpath.hosting.dns_listen import Asked, DnsListener
-from towpath.hosting.dns_resolver import NameResolver
+from towpath.hosting.dns_listen import PORT, Asked, DnsListener
+from towpath.hosting.dns_service import NameService, name_in
+from towpath.policy.policy import Decision
+from towpath.providers.dns import SystemDNSSettings
+from towpath.sandbox.filtering import owner_of, question_seen
 from towpath.sandbox.flows import Flow
-from towpath.wire import dns, dns_message, dns_scan
+from towpath.wire import dns, dns_scan
 from towpath.wire.address import pack
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
+    from towpath.hosting.dns_provider import DnsProvider
     from towpath.hosting.loop import Loop
-    from towpath.policy.policy import Decision
+    from towpath.providers.flow import Question as QuestionSeen
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.report import Ledger
 
-__all__ = ["DnsService", "resolvers"]
-
-_PORT = 53
-_LARGEST = 65535
-_DATAGRAM = 1232
-_NETWORK_ERROR = 23
-_REFUSED = 5
-_IXFR, _AXFR, _ANY = 251, 252, 255
+__all__ = ["DnsService", "resolvers", "system_settings"]
 
 
 def resolvers(path: str = "/etc/resolv.conf") -> list[str]:
@@ -49,6 +45,19 @@ def resolvers(path: str = "/etc/resolv.conf") -> list[str]:
     return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"] or ["127.0.0.1"]
 
 
+def system_settings(path: str = "/etc/resolv.conf") -> SystemDNSSettings:
+    """What resolv.conf(5) says, as a DNS proxy sees it."""
+    search: tuple[str, ...] = ()
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for words in (line.split() for line in file):
+                if words and words[0] in ("search", "domain"):
+                    search = tuple(words[1:])
+    except OSError:
+        pass
+    return SystemDNSSettings(tuple(resolvers(path)), search)
+
+
 def system_group(servers: list[str]) -> Group:
     """The servers of the system, for every name."""
     usable = [server for server in servers if pack(server.partition("%")[0]) is not None]
@@ -59,15 +68,30 @@ class DnsService:
     """Judges, answers from the cache or asks, and screens; what an answer says becomes evidence for flows to come."""
 
     def __init__(
-        self, loop: Loop, judge: Judge, ledger: Ledger, servers: list[str], filtering: Filtering | None
+        self,
+        loop: Loop,
+        judge: Judge,
+        ledger: Ledger,
+        servers: list[str],
+        filtering: Filtering | None,
+        proxy: DnsProvider | None = None,
     ) -> None:
         self._judge = judge
         self._ledger = ledger
         self._filtering = filtering
-        self._cache = WireCache()
+        self._proxy = proxy
         self._exchanges = Exchanges(loop)
-        self._resolver = NameResolver(loop, self._cache, self._exchanges, Groups([system_group(servers)]), self._admit)
-        self._listener = DnsListener(loop, self._cache, self._ask, direct=self._direct, noted=self._noted)
+        self._names = NameService(
+            loop,
+            system_group(servers),
+            self._exchanges,
+            self._admit,
+            proxy=proxy,
+            noted=self._noted,
+            may_renew=self._may_renew,
+            say=ledger.say,
+        )
+        self._listener = DnsListener(loop, self._names.cache, self._ask, direct=self._direct, noted=self._noted)
 
     def listen(self, intake: socket.socket) -> None:
         self._listener.listen(intake)
@@ -80,16 +104,16 @@ class DnsService:
         self._exchanges.close()
 
     def _direct(self) -> bool:
-        return self._ledger.learner is None and (self._filtering is None or not self._filtering.hears_questions)
+        hears = self._filtering is not None and self._filtering.hears_questions
+        return self._names.direct and self._ledger.learner is None and not hears
 
     def _ask(self, asked: Asked) -> None:
-        data = asked.data
         try:
-            question = dns.parse_query(data)
+            question = dns.parse_query(asked.data)
         except PeerViolation:
             return  # not a question: silence, as from a host that has no name server
         name = dns.policy_name(question)
-        flow = Flow(asked.transport, asked.source, asked.source_port, asked.address, _PORT)
+        flow = Flow(asked.transport, asked.source, asked.source_port, asked.address, PORT)
         decision = self._judge.question(name)
         if decision.verdict == "deny":
             self._refuse(asked, question, name, flow, decision)
@@ -123,43 +147,21 @@ class DnsService:
 
     def _pass(self, asked: Asked, question: dns.Question, name: str, flow: Flow) -> None:
         self._ledger.question_passed(flow, name)
-        data = asked.data
-        if question.type == _ANY:
-            asked.reply(dns_scan.minimal_any(data, question.end, question.flags))
-            return
-        if question.klass != dns_message.IN or question.type in (_AXFR, _IXFR):
-            asked.reply(dns_scan.error_answer(data, _REFUSED) or b"")
-            return
-        key = key_of(data, question)
-        entry = self._cache.find(key, int(time.monotonic()))
-        if entry is not None:
-            self._answer(asked, question, entry)
-        else:
-            self._resolver.resolve(
-                key, question.name, lambda found, trouble: self._resolved(asked, question, found, trouble)
-            )
-        if self._cache.to_renew:
-            self._resolver.renew(_name_in, self._may_renew)
+        kind = dns.type_name(question.type)
+
+        def describe() -> QuestionSeen:
+            assert self._proxy is not None
+            owner, unknown = owner_of(self._ledger, flow)
+            return question_seen(self._proxy.number(), flow, question.name, kind, owner, unknown)
+
+        def refused(reason: str) -> None:
+            flow.name, flow.name_from, flow.by = name, "question", self._proxy.name if self._proxy else ""
+            self._ledger.question_refused(flow, Decision("deny", None, f"the DNS proxy {reason}", "dns", None), kind)
+
+        self._names.answer(asked, question, describe, refused)
 
     def _may_renew(self, question: bytes) -> bool:
-        return self._judge.question(_hostless(_name_in(question), question[-4:])).verdict != "deny"
-
-    def _resolved(self, asked: Asked, question: dns.Question, entry: Entry | None, trouble: str) -> None:
-        if entry is None:
-            asked.reply(dns.failure(asked.data, question, trouble, _NETWORK_ERROR))
-        else:
-            self._answer(asked, question, entry)
-
-    def _answer(self, asked: Asked, question: dns.Question, entry: Entry) -> None:
-        second = int(time.monotonic())
-        if asked.transport == "udp":
-            limit = min(question.payload_size, _DATAGRAM)
-            asked.reply(self._cache.prepare(entry, asked.data, question, second, limit))
-        else:
-            asked.reply(self._cache.answer(entry, asked.data, question, second, _LARGEST))
-        if second != entry.noted:
-            entry.noted = second
-            self._noted(entry)
+        return self._judge.question(_hostless(name_in(question), question[-4:])).verdict != "deny"
 
     def _admit(self, asked_for: str, data: bytes, end: int) -> dns_scan.Scanned:
         """The answer as programs may see it, and what it says as evidence."""
@@ -186,15 +188,11 @@ class DnsService:
 
     def _noted(self, entry: Entry) -> None:
         """A kept answer is given again: programs may use its addresses from now on."""
-        answer = dns.parse_answer(b"\0\0" + entry.body)
-        self._learn(_hostless(answer.name, entry.key[-5:-1]), answer)
+        if not entry.refusal:
+            answer = dns.parse_answer(b"\0\0" + entry.body)
+            self._learn(_hostless(answer.name, entry.key[-5:-1]), answer)
 
 
 def _hostless(name: str, kind_class: bytes) -> str:
     kind = int.from_bytes(kind_class[:2], "big")
     return dns.policy_name(dns.Question(0, name, kind, 1, 0, False, 512, 0))
-
-
-def _name_in(question: bytes) -> str:
-    labels, _ = dns_message.Reader(bytes(12) + question).name_at(12)
-    return dns_message.text(labels)

@@ -32,3 +32,4 @@ class RunOptions(NamedTuple):
     protect: bool = True
     learn: str | None = None
     learn_wildcards: bool = False
+    dns: str | None = None

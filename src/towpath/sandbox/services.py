@@ -19,6 +19,7 @@ from towpath.sandbox.udp import Injector, UdpIntake
 from towpath.wire import ip
 
 if TYPE_CHECKING:
+    from towpath.hosting.dns_provider import DnsProvider
     from towpath.kernel.scope import Scope
     from towpath.policy.policy import Policy
     from towpath.sandbox.filtering import Filtering
@@ -40,7 +41,8 @@ class Services:
         policy: Policy,
         ledger: Ledger,
         options: RunOptions,
-        filtered_by: Callable[[Judge], Filtering] | None,
+        filtered_by: Callable[[Judge], Filtering | None] | None,
+        proxy: DnsProvider | None,
     ) -> None:
         held = scope.attachments
         self._loop = loop
@@ -57,7 +59,7 @@ class Services:
         self._tcp = TcpIntake(loop, held.queue, judge, ledger, self._pool, local, filtering)
         self._udp = UdpIntake(loop, held.queue, judge, ledger, injector, filtering)
         self._echo = EchoIntake(loop, held.queue, judge, ledger, injector)
-        dns = self._dns = DnsService(loop, judge, ledger, resolvers(), filtering)
+        dns = self._dns = DnsService(loop, judge, ledger, resolvers(), filtering, proxy)
         for listener in (*held.tcp.values(), *held.local.values()):
             self._tcp.listen(listener)
         for intake in held.udp.values():

@@ -26,6 +26,7 @@ __all__ = [
     "aaaa",
     "answer",
     "cname",
+    "extended_error",
     "failure",
     "https",
     "parse_answer",
@@ -277,12 +278,17 @@ def _error(query: bytes, question: Question, rcode: int, code: int, text: str) -
     out = m.Writer(m.Header(question.id, flags, 1, 0, 0, int(question.edns))).out
     out += query[12 : question.end]
     if question.edns:
-        words = text.encode("utf-8", "replace")[:_EDE_TEXT].decode("utf-8", "ignore").encode("utf-8")
-        option = code.to_bytes(2, "big") + words
-        rdata = _EDE_OPTION.to_bytes(2, "big") + len(option).to_bytes(2, "big") + option
+        rdata = extended_error(code, text)
         out += b"\0" + m.OPT.to_bytes(2, "big") + _OWN_PAYLOAD.to_bytes(2, "big") + bytes(4)
         out += len(rdata).to_bytes(2, "big") + rdata
     return bytes(out)
+
+
+def extended_error(code: int, text: str) -> bytes:
+    """The EDNS option of an Extended DNS Error (RFC 8914 section 2), its text cut at 180 bytes."""
+    words = text.encode("utf-8", "replace")[:_EDE_TEXT].decode("utf-8", "ignore").encode("utf-8")
+    option = code.to_bytes(2, "big") + words
+    return _EDE_OPTION.to_bytes(2, "big") + len(option).to_bytes(2, "big") + option
 
 
 def policy_name(question: Question) -> str:
