@@ -148,11 +148,17 @@ class Judge:
         if self.policy.empty:
             return dns.Screened(answer, (), ech_removed=False)
         public = is_public_name(name)
+        return dns.screen(answer, lambda address: self._admits(address, public))
 
-        def admits(address: str) -> bool:
-            """A public name must not lead into a private network, nor to this host."""
-            if local_kind(address) is None and (private_kind(address) is None or not public):
-                return True
-            return self.policy.names_address(address) is not None
+    def admits_all(self, name: str, found: list[str]) -> bool:
+        """Whether an answer that holds nothing but these addresses may reach the program as it is."""
+        if self.policy.empty:
+            return True
+        public = is_public_name(name)
+        return all(self._admits(address, public) for address in found)
 
-        return dns.screen(answer, admits)
+    def _admits(self, address: str, public: bool) -> bool:
+        """A public name must not lead into a private network, nor to this host."""
+        if local_kind(address) is None and (private_kind(address) is None or not public):
+            return True
+        return self.policy.names_address(address) is not None

@@ -148,7 +148,14 @@ class Manager:
         self._owners = system.owners.OwnerFinder(held.diagnosis)
         self._ledger.use_owners(self._owners)
         services = self._services = Services(
-            self._loop, self._scope, self._policy, self._ledger, self._options, self._filtered_by(), self._capture
+            self._loop,
+            self._scope,
+            self._policy,
+            self._ledger,
+            self._options,
+            self._filtered_by(),
+            self._filters.proxy if self._filters else None,
+            self._capture,
         )
         services.publish(self._options.publish)
         signals = system.signals.SignalReader()
@@ -166,7 +173,7 @@ class Manager:
         assert self._ended is not None
         return self._ended
 
-    def _filtered_by(self) -> Callable[[Judge], Filtering] | None:
+    def _filtered_by(self) -> Callable[[Judge], Filtering | None] | None:
         filters = self._filters
         if filters is None:
             return None

@@ -20,6 +20,7 @@ from towpath.sandbox.udp import Injector, UdpIntake
 from towpath.wire import ip
 
 if TYPE_CHECKING:
+    from towpath.hosting.dns_provider import DnsProvider
     from towpath.kernel.scope import Scope
     from towpath.policy.policy import Policy
     from towpath.sandbox.capture import Capture
@@ -42,7 +43,8 @@ class Services:
         policy: Policy,
         ledger: Ledger,
         options: RunOptions,
-        filtered_by: Callable[[Judge], Filtering] | None,
+        filtered_by: Callable[[Judge], Filtering | None] | None,
+        proxy: DnsProvider | None,
         capture: Capture | None = None,
     ) -> None:
         held = scope.attachments
@@ -64,7 +66,7 @@ class Services:
         self._tcp = TcpIntake(loop, held.queue, judge, ledger, self._pool, local, filtering)
         self._udp = UdpIntake(loop, held.queue, judge, ledger, injector, filtering)
         self._echo = EchoIntake(loop, held.queue, judge, ledger, injector)
-        dns = DnsService(loop, judge, ledger, resolvers(), filtering)
+        dns = self._dns = DnsService(loop, judge, ledger, resolvers(), filtering, proxy)
         for listener in (*held.tcp.values(), *held.local.values()):
             self._tcp.listen(listener)
         for intake in held.udp.values():
@@ -118,6 +120,7 @@ class Services:
 
     def close(self) -> None:
         """Ends all flows."""
+        self._dns.close()
         self._tcp.close()
         self._udp.close()
         self._echo.close()
