@@ -44,8 +44,9 @@ class Head(NamedTuple):
     """One request up to its body.
 
     `host` is lower case (with a trailing dot it is refused), an IPv6 address without its brackets; `port` is `None`
-    where Host has none. `upgrade` is ``"websocket"`` or `None`. `raw` is to be passed on: what the client sent, without
-    an offer of HTTP/2, which some clients make with every first request and any hop may leave out (RFC 9110 section 7.8).
+    where Host has none. `upgrade` is ``"websocket"`` or `None`. `raw` is to be passed on: what the client sent without
+    its offer of HTTP/2, which some clients make with every first request, and any hop may leave out (RFC 9110 section
+    7.8).
     `override` is the first header that asks for another method or target than the request line, or `None`.
     """
 
