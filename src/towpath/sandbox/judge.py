@@ -63,6 +63,11 @@ class Judge:
         self._decided: dict[tuple[str, bytes, int, str, str | None], Decision] = {}
         self._stamp: tuple[int, frozenset[bytes]] = (0, own.addresses)
 
+    def replace(self, policy: Policy) -> None:
+        """Decides by another policy from now on."""
+        self.policy = policy
+        self._decided.clear()
+
     def flow(self, flow: Flow) -> Decision:
         """Before any byte: "allow", "deny", or "look" at what the flow says of itself."""
         transport, address, port = flow.transport, flow.address, flow.port

@@ -35,3 +35,4 @@ class RunOptions(NamedTuple):
     learn_requests: bool = False
     capture: str | None = None
     capture_secrets: bool = False
+    watch: bool = False
