@@ -8,6 +8,9 @@ from collections.abc import Callable
 from tests.fuzz import layers, secure_layers
 from tests.fuzz.quic_packets import crypto, hello, seal
 
+from towpath.dns_proxy.cache import WireCache, key_of
+from towpath.dns_proxy.streams import StreamCarrier
+from towpath.dns_proxy.upstreams import parse_upstream
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
 from towpath.hosting import messages
 from towpath.hosting.first_words import read as read_first_words
@@ -27,8 +30,9 @@ from towpath.policy.request import Asked, Request, Unclear, fault_of, readings
 from towpath.policy.rule import parse_rule
 from towpath.providers.verdict import Drop
 from towpath.sandbox.capture import ends_of
-from towpath.wire import dns, ip
+from towpath.wire import dns, dns_scan, ip
 from towpath.wire.address import pack, unpack
+from towpath.wire.dns_message import Reader, text
 from towpath.wire.http_request import RequestReader, looks_like
 from towpath.wire.quic_initial import QuicFlow
 from towpath.wire.tls_hello import parse_handshake, parse_stream
@@ -74,6 +78,54 @@ def dns_screen(data: bytes) -> None:
     assert again.data is screened.data
     assert not again.dropped
     assert not again.ech_removed
+
+
+def dns_scan_answer(data: bytes) -> None:
+    """What is kept of an answer can be given again, older, and says the same."""
+    query = dns.parse_query(_QUERY)
+    plain = dns_scan.plain_answer(data, query.end) if len(data) >= 12 else None
+    try:
+        scanned = dns_scan.scan(data)
+    except PeerViolation:
+        assert plain is None or data[12 : query.end] != _QUERY[12 : query.end]
+        return
+    assert plain is None or plain.scanned == scanned or data[12 : query.end] != _QUERY[12 : query.end]
+    assert all(0 <= at <= len(scanned.body) - 4 for at in scanned.offsets)
+    again = dns_scan.scan(data[:2] + dns_scan.aged(scanned.body, scanned.offsets, 1 << 30))
+    assert len(again.offsets) == len(scanned.offsets)
+    if scanned.body[10 : query.end - 2].lower() == _QUERY[12 : query.end].lower():
+        cache = WireCache()
+        key = key_of(_QUERY, query)
+        entry = cache.store(key, scanned, 0)
+        for limit in (512, 65535):
+            given = cache.prepare(entry, _QUERY, query, 0, limit)
+            assert len(given) <= limit
+            assert dns.parse_query(_QUERY).name == dns_scan_name(given)
+    dns_scan.error_answer(data, 1)
+
+
+def dns_scan_name(data: bytes) -> str:
+    dns_scan.scan(data)
+    reader = Reader(data)
+    reader.header()
+    return text(reader.question()[0])
+
+
+def dns_server_text(data: bytes) -> None:
+    try:
+        found = parse_upstream(data.decode("utf-8", "replace"))
+    except ConfigInvalid:
+        return
+    assert parse_upstream(str(found)) == found
+
+
+def dns_carried(data: bytes) -> None:
+    """Messages of a connection to a server, however it is cut."""
+    outcomes = []
+    for size in (1, 7, len(data) or 1):
+        carrier = StreamCarrier()
+        outcomes.append([one for at in range(0, len(data), size) for one in carrier.received(data[at : at + size])])
+    assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
 def dns_reply(data: bytes) -> None:
@@ -374,6 +426,9 @@ ENTRIES: dict[str, Entry] = (
             dns_query,
             dns_reply,
             dns_screen,
+            dns_scan_answer,
+            dns_server_text,
+            dns_carried,
             dns_stream,
             ended_flow,
             first_words,
@@ -474,6 +529,19 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
             dns.answer(_QUERY, [], 3, authorities=[dns.Record("good.test", "SOA", 60, b"\0\0" + bytes(20))]),
         ),
         "dns_screen": (_ANSWER,),
+        "dns_scan_answer": (
+            _ANSWER,
+            dns.answer(_QUERY, [dns.Record("www.good.test", "A", 60, b"abcd")] * 3)[:11]
+            + b"\1"
+            + dns.answer(_QUERY, [dns.Record("www.good.test", "A", 60, b"abcd")] * 3)[12:]
+            + b"\0\0\x29\x04\xd0\0\0\0\0\0\x06\0\x0f\0\2\0\x0f",
+        ),
+        "dns_server_text": (
+            b"192.0.2.53#5353",
+            b"tls://dns.test@192.0.2.53,2001:db8::53",
+            b"https://dns.test@[2001:db8::1]:8443/dns-query",
+        ),
+        "dns_carried": (framed(_QUERY) + framed(_ANSWER), b"\0\0\0\1x"),
         "dns_stream": (framed(_QUERY) + framed(_ANSWER), b"\0\0\0\1x"),
         "ended_flow": (_ENDED,),
         "held_stream": (bytes(range(40)), b"\x00\x02\x04\x02\x02\x02\x01\x05"),

@@ -76,13 +76,19 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="ask a content filter after the policy; the first of several that drops wins",
     )
     judge.add_argument(
+        "--dns",
+        metavar="FILE.py|FOLDER|NAME[:CONFIG.toml]",
+        help="let a DNS proxy answer for names, after the policy and the filters; secure-dns is shipped",
+    )
+    judge.add_argument(
         "--on-failure",
         choices=("block", "pass"),
         default="block",
-        help="of a filter that crashes, hangs or raises: what it would have decided (default: %(default)s)",
+        help="of a filter or DNS proxy that crashes, hangs or raises: what it would have decided "
+        "(default: %(default)s)",
     )
     judge.add_argument(
-        "--reload", action="store_true", help="take over filters whose files change, and all of them on SIGHUP"
+        "--reload", action="store_true", help="take over filters (and --dns) whose files change, and all on SIGHUP"
     )
     judge.add_argument("--ask-with", metavar="CMD", help="who answers filters that ask (default: the terminal)")
     inherit = parser.add_argument_group("what it inherits")
@@ -169,6 +175,7 @@ def call(options: argparse.Namespace) -> int:
                 capture=options.capture,
                 capture_secrets=options.capture_secrets,
                 watch=options.watch,
+                dns=options.dns,
             )
         )
     except CommandUnusable as error:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 import towpath
 from towpath.errors import ConfigInvalid
-from towpath.hosting.manifest import Manifest, default_manifest, inline_metadata, read_manifest
+from towpath.hosting.manifest import Kind, Manifest, default_manifest, inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText, read_text
 
 __all__ = ["GROUP", "Bundle", "Known", "find_bundle", "known_extensions"]
@@ -20,6 +20,7 @@ GROUP = "towpath.extensions"
 
 _FORMS = "FILE.py, FOLDER or NAME, then :CONFIG.toml if it takes one"
 _NAME = re.compile(r"[\w.-]+")
+_OPTIONS: dict[Kind, str] = {"content-filter": "--filter", "dns-proxy": "--dns"}
 
 
 class Bundle(Struct, frozen=True):
@@ -49,12 +50,21 @@ class Known(NamedTuple):
     version: str
 
 
-def find_bundle(text: str, where: str = "--filter") -> Bundle:
+def find_bundle(text: str, where: str = "--filter", kind: Kind | None = None) -> Bundle:
     """What `FILE.py|FOLDER|NAME[:CONFIG.toml]` means; `where` is what a user would look at to correct it.
 
     A word that is neither a path with "/" nor ends in ".py" is a name first: shipped, then installed, then a folder. A
-    colon in the name of a file that exists is part of that name. Raises `ConfigInvalid`.
+    colon in the name of a file that exists is part of that name. Raises `ConfigInvalid`, also for an extension that is
+    not of the `kind` that is wanted.
     """
+    found = _find(text, where)
+    if kind is not None and found.manifest.kind != kind:
+        given = found.manifest.kind
+        raise ConfigInvalid(where, f"{found.manifest.id} is a {given}, not a {kind}", f"use {_OPTIONS[given]}")
+    return found
+
+
+def _find(text: str, where: str) -> Bundle:
     target, config_file = _split(text)
     if not target:
         raise ConfigInvalid(where, f"{text!r} names no extension", _FORMS)
@@ -139,8 +149,9 @@ def _nothing(target: str, where: str) -> ConfigInvalid:
 def _from_file(path: str, class_name: str | None, default: Manifest | None) -> Bundle:
     if not path.endswith(".py"):
         raise ConfigInvalid(path, "a file is an extension when it ends in .py", _FORMS)
-    default = default or default_manifest(os.path.basename(path)[:-3])
-    inline = inline_metadata(read_text(path), path)
+    source = read_text(path)
+    default = default or default_manifest(os.path.basename(path)[:-3], kind=_kind_in(source))
+    inline = inline_metadata(source, path)
     manifest = read_manifest(TomlText(inline.text, path, inline.line)) if inline else None
     manifest = manifest or default
     if manifest.class_name and ":" in manifest.class_name:
@@ -148,6 +159,11 @@ def _from_file(path: str, class_name: str | None, default: Manifest | None) -> B
             path, f"class is {manifest.class_name!r}, and this file is the module", "give the class alone"
         )
     return Bundle(manifest, path, "", class_name or manifest.class_name)
+
+
+def _kind_in(source: str) -> Kind:
+    """What a file without a manifest seems to be, by the class that it builds upon."""
+    return "dns-proxy" if "DNSProxyProvider" in source and "ContentFilterProvider" not in source else "content-filter"
 
 
 def _from_folder(folder: str) -> Bundle:

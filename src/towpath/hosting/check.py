@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from towpath.errors import ConfigInvalid
 from towpath.hosting.bundle import Bundle, find_bundle
-from towpath.hosting.hooks import HOOKS
+from towpath.hosting.hooks import hooks_of
 from towpath.hosting.load import check_syntax, configured, load_class
 from towpath.hosting.manifest import Capability
 from towpath.hosting.nursery import python_folders, readable_by
@@ -70,7 +70,9 @@ def _tell(channel: int, bundle: Bundle) -> None:
             configured(provider, bundle.config, bundle.config_file or "config", bundle.file)
         told = {
             "class": provider.__name__,
-            "hooks": [name for name in HOOKS if any(name in vars(owner) for owner in _authors(provider))],
+            "hooks": [
+                name for name in hooks_of(provider)[1] if any(name in vars(owner) for owner in _authors(provider))
+            ],
             "config_type": provider.config_type and provider.config_type.__name__,
         }
     except ConfigInvalid as error:

@@ -9,8 +9,10 @@ from typing import Any
 
 from towpath.errors import ConfigInvalid
 from towpath.providers.content_filter import ContentFilterProvider
+from towpath.providers.dns_proxy import DNSProxyProvider
+from towpath.providers.provider import Provider
 
-__all__ = ["HOOKS", "check_hooks", "line_of"]
+__all__ = ["DNS_HOOKS", "HOOKS", "check_hooks", "hooks_of", "line_of"]
 
 HOOKS: dict[str, tuple[str, ...]] = {
     "start": (),
@@ -25,17 +27,36 @@ HOOKS: dict[str, tuple[str, ...]] = {
 }
 """The hooks of a content filter and what each is called with, in this order and without names."""
 
+DNS_HOOKS: dict[str, tuple[str, ...]] = {
+    "start": (),
+    "stop": ("reason",),
+    "handle_query": ("query",),
+    "system_dns_settings_changed": (),
+    "sleep": (),
+    "wake": (),
+    "rules_changed": (),
+}
+"""The same of a DNS proxy."""
 
-def check_hooks(provider: type[ContentFilterProvider[Any]], file: str) -> None:
+
+def hooks_of(provider: type[Provider[Any]]) -> tuple[type[Provider[Any]], dict[str, tuple[str, ...]]]:
+    """The class of ours that a provider builds upon, and its hooks."""
+    if issubclass(provider, DNSProxyProvider):
+        return DNSProxyProvider, DNS_HOOKS
+    return ContentFilterProvider, HOOKS
+
+
+def check_hooks(provider: type[Provider[Any]], file: str) -> None:
     """Raises `ConfigInvalid` for a hook that cannot be called, and for a method that looks like a misspelt hook."""
+    base, hooks = hooks_of(provider)
     for owner in provider.__mro__:
-        if owner is ContentFilterProvider:
+        if owner is base:
             return
         for name, value in vars(owner).items():
-            if name in HOOKS:
-                _check_hook(owner, name, value, file)
-            elif inspect.isfunction(value) and not name.startswith("_") and not hasattr(ContentFilterProvider, name):
-                _check_name(name, value, file)
+            if name in hooks:
+                _check_hook(owner, name, value, file, hooks[name])
+            elif inspect.isfunction(value) and not name.startswith("_") and not hasattr(base, name):
+                _check_name(name, value, file, hooks)
 
 
 def line_of(value: type | Callable[..., Any], file: str) -> str:
@@ -49,8 +70,7 @@ def line_of(value: type | Callable[..., Any], file: str) -> str:
         return file
 
 
-def _check_hook(owner: type, name: str, value: object, file: str) -> None:
-    expected = HOOKS[name]
+def _check_hook(owner: type, name: str, value: object, file: str, expected: tuple[str, ...]) -> None:
     shown = f"def {name}({', '.join(('self', *expected))})"
     if not inspect.isfunction(value):
         raise ConfigInvalid(line_of(owner, file), f"{owner.__name__}.{name} is a hook, and no method", shown)
@@ -64,8 +84,8 @@ def _check_hook(owner: type, name: str, value: object, file: str) -> None:
         raise ConfigInvalid(line_of(value, file), reason, shown) from None
 
 
-def _check_name(name: str, value: Callable[..., Any], file: str) -> None:
-    close = difflib.get_close_matches(name, HOOKS, 1, 0.7 if name.startswith("handle_") else 0.8)
+def _check_name(name: str, value: Callable[..., Any], file: str, hooks: dict[str, tuple[str, ...]]) -> None:
+    close = difflib.get_close_matches(name, hooks, 1, 0.7 if name.startswith("handle_") else 0.8)
     if close:
         hint = f"is it {close[0]}? A method of your own that is not a hook begins with '_'"
         raise ConfigInvalid(line_of(value, file), f"there is no hook {name!r}", hint)

@@ -16,13 +16,17 @@ from typing import Any
 import msgspec
 
 from towpath.errors import ConfigInvalid, TowpathError
-from towpath.hosting.hooks import check_hooks, line_of
+from towpath.hosting.hooks import check_hooks, hooks_of, line_of
 from towpath.hosting.toml_text import dotted, fault_of, read_text
+from towpath.providers import provider as base
 from towpath.providers.content_filter import ContentFilterProvider
+from towpath.providers.dns_proxy import DNSProxyProvider
 
 __all__ = ["check_syntax", "configured", "find_class", "load_class", "load_provider", "read_config"]
 
-Provider = ContentFilterProvider[Any]
+Provider = base.Provider[Any]
+
+_BASES = (ContentFilterProvider, DNSProxyProvider)
 
 
 def load_provider(file: str, class_name: str | None, config: dict[str, Any], config_where: str) -> Provider:
@@ -59,12 +63,12 @@ def find_class(module: ModuleType, class_name: str | None, file: str) -> type[Pr
     defined = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, ContentFilterProvider) and value.__module__ == module.__name__
+        if isinstance(value, type) and issubclass(value, _BASES) and value.__module__ == module.__name__
     ]
     if class_name is not None:
         named = getattr(module, class_name, None)
-        if not (isinstance(named, type) and issubclass(named, ContentFilterProvider)):
-            what = "is no ContentFilterProvider" if named is not None else "does not exist"
+        if not (isinstance(named, type) and issubclass(named, _BASES)):
+            what = "is no provider" if named is not None else "does not exist"
             known = ", ".join(one.__name__ for one in defined) or "none"
             raise ConfigInvalid(file, f"class {class_name} {what}", f"providers in this file: {known}")
         return named
@@ -96,7 +100,8 @@ def read_config(provider_class: type[Provider], config: object, where: str, file
     to = provider_class.config_type
     if to is None:
         if config:
-            hint = f"class {provider_class.__name__}(ContentFilterProvider[Config]) would take one"
+            kind = hooks_of(provider_class)[0].__name__
+            hint = f"class {provider_class.__name__}({kind}[Config]) would take one"
             raise ConfigInvalid(where, f"{provider_class.__name__} takes no config", hint)
         return None
     if isinstance(config, to):

@@ -25,10 +25,10 @@ from towpath.hosting.toml_text import Path, TomlText
 
 __all__ = ["Capability", "Inline", "Kind", "Manifest", "default_manifest", "inline_metadata", "read_manifest"]
 
-Kind: TypeAlias = Literal["content-filter"]
-Capability: TypeAlias = Literal["content-filter-provider", "prompt", "output"]
+Kind: TypeAlias = Literal["content-filter", "dns-proxy"]
+Capability: TypeAlias = Literal["content-filter-provider", "dns-proxy", "prompt", "output"]
 
-_PROVIDERS: dict[str, Capability] = {"content-filter": "content-filter-provider"}
+_PROVIDERS: dict[str, Capability] = {"content-filter": "content-filter-provider", "dns-proxy": "dns-proxy"}
 _TABLE: Path = ("tool", "towpath", "extension")
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _CLASS = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*:)?[^\W\d]\w*")
@@ -56,9 +56,10 @@ class Inline(NamedTuple):
     line: int
 
 
-def default_manifest(name: str, version: str = "0") -> Manifest:
-    """The manifest of a module that has none: its name as the id, and a content filter that may do nothing else."""
-    return Manifest(id=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-") or "filter", version=version)
+def default_manifest(name: str, version: str = "0", kind: Kind = "content-filter") -> Manifest:
+    """The manifest of a module that has none: its name as the id, and a provider that may do nothing else."""
+    id = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-") or "filter"
+    return Manifest(id=id, version=version, kind=kind, capabilities=(_PROVIDERS[kind],))
 
 
 def inline_metadata(source: str, where: str) -> Inline | None:
@@ -128,6 +129,7 @@ class _Reader:
         self._matches("class", _CLASS, '"MyFilter", or "module:MyFilter" in a folder')
         kind = self._table.get("kind", "content-filter")
         self._one_of(("kind",), kind, get_args(Kind))
+        self._table.setdefault("capabilities", [_PROVIDERS[kind]])
         claimed = self._table.get("capabilities", [_PROVIDERS[kind]])
         if not isinstance(claimed, list):
             raise self._fault(("capabilities",), "capabilities is a list", f'["{_PROVIDERS[kind]}"]')

@@ -11,6 +11,18 @@ class NoAds(ContentFilterProvider):
 from __future__ import annotations
 
 from towpath.providers.content_filter import ContentFilterProvider
+from towpath.providers.dns import (
+    Answer,
+    BlockedAnswer,
+    DNSProxySettings,
+    DNSSettings,
+    DNSVerdict,
+    Forward,
+    NameRule,
+    Refuse,
+    SystemDNSSettings,
+)
+from towpath.providers.dns_proxy import DNSProxyProvider
 from towpath.providers.flow import (
     Address,
     Ancestor,
@@ -33,7 +45,13 @@ __all__ = [
     "Address",
     "Allow",
     "Ancestor",
+    "Answer",
+    "BlockedAnswer",
     "ContentFilterProvider",
+    "DNSProxyProvider",
+    "DNSProxySettings",
+    "DNSSettings",
+    "DNSVerdict",
     "Direction",
     "Drop",
     "FilterAction",
@@ -41,7 +59,9 @@ __all__ = [
     "Flow",
     "FlowReport",
     "FlowVerdict",
+    "Forward",
     "LogLevel",
+    "NameRule",
     "NameSource",
     "NameVerdict",
     "NetworkRule",
@@ -52,7 +72,9 @@ __all__ = [
     "Provider",
     "ProviderContext",
     "Question",
+    "Refuse",
     "Reply",
     "StopReason",
+    "SystemDNSSettings",
     "Transport",
 ]

@@ -157,7 +157,14 @@ class Manager:
         self._owners = system.owners.OwnerFinder(held.diagnosis)
         self._ledger.use_owners(self._owners)
         services = self._services = Services(
-            self._loop, self._scope, self._policy, self._ledger, self._options, self._filtered_by(), self._capture
+            self._loop,
+            self._scope,
+            self._policy,
+            self._ledger,
+            self._options,
+            self._filtered_by(),
+            self._filters.proxy if self._filters else None,
+            self._capture,
         )
         services.publish(self._options.publish)
         self._let_watch(services)
@@ -195,7 +202,7 @@ class Manager:
             timer.cancel()
         watched.followed = lambda: None
 
-    def _filtered_by(self) -> Callable[[Judge], Filtering] | None:
+    def _filtered_by(self) -> Callable[[Judge], Filtering | None] | None:
         filters = self._filters
         if filters is None:
             return None

@@ -36,3 +36,4 @@ class RunOptions(NamedTuple):
     capture: str | None = None
     capture_secrets: bool = False
     watch: bool = False
+    dns: str | None = None

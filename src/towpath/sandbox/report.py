@@ -70,6 +70,7 @@ class Ledger:
         self._numbers = 0
         self._told: dict[tuple[str, str, str], int] = {}
         self._untold = 0
+        self._warnings: list[str] = []
         self._asked: set[tuple[str, str, str]] = set()
         self.rows: dict[Row, _Sum] = {}
         self.allowed = self.refused_flows = self.failed = 0
@@ -97,7 +98,9 @@ class Ledger:
                 self._level = LEVELS["error"] + 1  # nobody reads any more
 
     def warn(self, text: str) -> None:
-        """Says it once, however often it happens."""
+        """Says it once, however often it happens; it stands in the summary too."""
+        if len(self._warnings) < _MOST_LINES and text not in self._warnings:
+            self._warnings.append(text)
         self._fold(("", "", text), text)
 
     def _fold(self, key: tuple[str, str, str], text: str, *, counts: bool = True) -> None:
@@ -276,6 +279,7 @@ class Ledger:
                 "refused": self.refused_flows,
                 "failed": self.failed,
                 "overruns": self.overruns,
+                "warnings": self._warnings,
             }
         )
         if self._records is not None:

@@ -124,7 +124,7 @@ def make_plan(options: RunOptions, read_only: list[str]) -> ScopePlan:
 
 
 def _find_filters(options: RunOptions) -> FilterRun | None:
-    if not options.filters:
+    if not options.filters and options.dns is None:
         return None
     from towpath.sandbox.filter_run import FilterRun
 

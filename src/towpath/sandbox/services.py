@@ -20,6 +20,7 @@ from towpath.sandbox.udp import Injector, UdpIntake
 from towpath.wire import ip
 
 if TYPE_CHECKING:
+    from towpath.hosting.dns_provider import DnsProvider
     from towpath.kernel.scope import Scope
     from towpath.policy.policy import Decision, Policy
     from towpath.policy.rule import Rule
@@ -45,7 +46,8 @@ class Services:
         policy: Policy,
         ledger: Ledger,
         options: RunOptions,
-        filtered_by: Callable[[Judge], Filtering] | None,
+        filtered_by: Callable[[Judge], Filtering | None] | None,
+        proxy: DnsProvider | None,
         capture: Capture | None = None,
     ) -> None:
         held = scope.attachments
@@ -58,6 +60,7 @@ class Services:
         self._pool = pipes.PipePool()
         self._own = addresses.OwnAddresses()
         self._judge = judge = Judge(policy, NameEvidence(), self._own, ledger.find_owner)
+        judge.tell = ledger.warn
         filtering = filtered_by(judge) if filtered_by is not None else None
         injector = Injector(held.raw_udp, held.raw_icmp)
         local = frozenset(options.allow_local)
@@ -66,7 +69,7 @@ class Services:
         self._tcp = TcpIntake(loop, held.queue, judge, ledger, self._pool, local, filtering)
         self._udp = UdpIntake(loop, held.queue, judge, ledger, injector, filtering)
         self._echo = EchoIntake(loop, held.queue, judge, ledger, injector)
-        dns = DnsService(loop, judge, ledger, resolvers(), filtering)
+        dns = self._dns = DnsService(loop, judge, ledger, resolvers(), filtering, proxy)
         for listener in (*held.tcp.values(), *held.local.values()):
             self._tcp.listen(listener)
         for intake in held.udp.values():
@@ -147,6 +150,7 @@ class Services:
 
     def close(self) -> None:
         """Ends all flows."""
+        self._dns.close()
         self._tcp.close()
         self._udp.close()
         self._echo.close()

@@ -25,6 +25,7 @@ from towpath.sandbox.hello_gate import HelloGate
 from towpath.sandbox.http_gate import HttpGate, farewell
 from towpath.sandbox.look import PATIENCE, Look
 from towpath.sandbox.naming import NamingGate
+from towpath.sandbox.proxy_note import ProxyNote
 from towpath.sandbox.stream import Gate, Stream
 from towpath.wire.http_request import Head
 from towpath.wire.ip import Packet, text_of, version_of
@@ -211,7 +212,9 @@ class TcpIntake:
             if decision.verdict == "look":
                 self._look(flow, client, server)
             else:
-                self._relay(flow, client, server, NamingGate(flow) if self._ledger.learner is not None else None)
+                learning = self._ledger.learner is not None
+                gate = NamingGate(flow) if learning else ProxyNote(flow, self._ledger.warn)
+                self._relay(flow, client, server, gate)
 
     def _relay(
         self,

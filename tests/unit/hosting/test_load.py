@@ -40,7 +40,9 @@ def load(
 ) -> ContentFilterProvider[Any]:
     file = folder / "author.py"
     file.write_text(source)
-    return load_provider(str(file), class_name, config or {}, "author.toml")
+    provider = load_provider(str(file), class_name, config or {}, "author.toml")
+    assert isinstance(provider, ContentFilterProvider)
+    return provider
 
 
 def method(code: str) -> str:
@@ -178,7 +180,7 @@ def test_a_mistake_of_the_author_is_shown_by_its_line(
 
 @pytest.mark.parametrize(
     ("name", "reason", "hint"),
-    [("H", "class H does not exist", "F"), ("HEAD", "class HEAD is no ContentFilterProvider", "F")],
+    [("H", "class H does not exist", "F"), ("HEAD", "class HEAD is no provider", "F")],
 )
 def test_a_class_that_is_named_must_be_there(tmp_path: Path, name: str, reason: str, hint: str) -> None:
     with pytest.raises(ConfigInvalid) as caught:
