@@ -29,8 +29,10 @@ from towpath.names.upstream import parse_upstream
 from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
 from towpath.policy.policy import Policy
+from towpath.policy.request import Asked, Request, Unclear, fault_of, readings
 from towpath.policy.rule import parse_rule
 from towpath.providers.verdict import Drop
+from towpath.sandbox.capture import ends_of
 from towpath.wire import dns, dns_scan, ip
 from towpath.wire.address import pack, unpack
 from towpath.wire.dns_message import Reader, text
@@ -276,13 +278,34 @@ def rule_text(data: bytes) -> None:
 
 
 def policy_explain(data: bytes) -> None:
-    policy = Policy.load(["good.test", "*.deep.test:22", "10.0.0.0/8"], ["bad.test", "tls://*.ads.test"], [])
+    allow = ["good.test", "*.deep.test:22", "10.0.0.0/8", "GET,HEAD http://web.test/a/*/b*", "git.test:22 by git"]
+    policy = Policy.load(allow, ["bad.test", "tls://*.ads.test", "http://web.test/a/secret/*"], [])
     try:
         explanation = explain(policy, data.decode("utf-8", "replace"))
     except ConfigInvalid:
         return
     assert explanation.verdict in ("allow", "deny")
     assert explanation.as_text()
+
+
+def captured_packet(data: bytes) -> None:
+    ends = ends_of(memoryview(data))
+    assert ends is None or len(ends[1]) == len(ends[3])
+
+
+def request_paths(data: bytes) -> None:
+    """A path has readings without dot segments, or none; a rule made of one covers it, and denies what it allows."""
+    path = "/" + data.decode("latin-1")
+    try:
+        ways = readings(path)
+    except Unclear:
+        assert fault_of(path.replace("*", "")) or "*" in path
+        return
+    assert not any({".", ".."} & set(way.split("/")) for way in ways)
+    asked = Asked("GET", path)
+    assert Request(None, "/*").excludes(asked, "allow") == ""
+    for way in ways:
+        assert Request(None, way.replace("%2A", "x")).excludes(asked, "deny") == "" or "%2A" in way
 
 
 def addresses(data: bytes) -> None:
@@ -429,6 +452,7 @@ ENTRIES: dict[str, Entry] = (
         entry.__name__: entry
         for entry in (
             addresses,
+            captured_packet,
             dns_answer,
             dns_binding,
             dns_names,
@@ -454,6 +478,7 @@ ENTRIES: dict[str, Entry] = (
             queue_packet,
             quic_frames,
             quic_flow,
+            request_paths,
             resolver_files,
             rule_text,
             script_manifest,
@@ -575,14 +600,29 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
             b"\r\n",
             b"PRI * HTTP/2.0\r\n\r\n",
         ),
-        "policy_explain": (b"good.test:443", b"tls://x.ads.test", b"[2001:db8::1]:22", b"icmp://10.0.0.1"),
+        "policy_explain": (
+            b"good.test:443",
+            b"tls://x.ads.test",
+            b"[2001:db8::1]:22",
+            b"icmp://10.0.0.1",
+            b"GET http://web.test/a/%2e/b?c",
+        ),
         "quic_flow": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
         "quic_frames": (crypto(hello()), crypto(hello("evil.test")), b"\2\0\0\0\0", b"\x1c\0\0\0", crypto(b"x", 9)),
+        "captured_packet": (b"\x45" + bytes(19) + b"\0\x50\0\x50", b"\x60" + bytes(5) + b"\x3a" + bytes(40)),
+        "request_paths": (b"a/b", b"a%2fb", b"public/..%2fsecret", b"a//b;x=1/c", b"%252e%252e/", b"*", b"100%25"),
         "resolver_files": (
             b"nameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.test b.test\noptions ndots:2 timeout:1 rotate\n",
             b"192.0.2.1 www.a.test www # comment\n2001:db8::1 www\n",
         ),
-        "rule_text": (b"tls://*.good.test:8443", b"[2001:db8::/32]:22", b"10.0.0.0/8", b"*", b"https://x/"),
+        "rule_text": (
+            b"GET http://x.test:80/a/*/b* by git under npm running a b",
+            b"tls://*.good.test:8443",
+            b"[2001:db8::/32]:22",
+            b"10.0.0.0/8",
+            b"*",
+            b"https://x/",
+        ),
         "script_manifest": (
             b'"""Doc."""\n# /// script\n# [tool.towpath.extension]\n# id = "no-ads"\n# memory = 64\n#\n# ///\nx = 1\n',
             b'# /// script\n# tool.towpath.extension = {id = "a", capabilities = ["prompt"]}\n# ///\n',

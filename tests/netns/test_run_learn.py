@@ -39,6 +39,16 @@ def test_two_hosts_on_one_connection_are_both_learnt(run: Runner, tmp_path: Path
     assert "www.web.test:80" in learnt.read_text()
 
 
+def test_requests_are_learnt_where_that_is_asked_for(run: Runner, tmp_path: Path) -> None:
+    learnt = tmp_path / "learnt.toml"
+    command = "curl -sS http://web.test/a?b=c http://web.test:8080/d -o /dev/null; curl -sSI http://web.test/a"
+    run("--learn", str(learnt), "--learn-requests", command=command)
+    rules = [line.split('"')[1] for line in learnt.read_text().splitlines() if line.startswith("    ")]
+    assert rules == ["GET http://web.test/a", "GET http://web.test:8080/d", "HEAD http://web.test/a"]
+    again = run("--policy", str(learnt), command=command)
+    assert "refused" not in again.err
+
+
 def test_an_existing_file_is_not_written_over(run: Runner, tmp_path: Path) -> None:
     learnt = tmp_path / "learnt.toml"
     learnt.write_text("mine")

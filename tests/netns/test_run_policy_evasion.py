@@ -133,6 +133,50 @@ def test_names_that_share_an_address_are_told_apart_by_the_request(evade: Evader
     assert evade.requests("web") == ["GET /big?bytes=1 HTTP/1.1"]
 
 
+PATHS = {
+    "another method": "POST /public/x HTTP/1.1\r\nHost: web.test\r\nContent-Length: 0\r\n\r\n",
+    "a method in lower case": "get /public/x HTTP/1.1\r\nHost: web.test\r\n\r\n",
+    "another path": "GET /secret HTTP/1.1\r\nHost: web.test\r\n\r\n",
+    "dot segments": "GET /public/../secret HTTP/1.1\r\nHost: web.test\r\n\r\n",
+    "encoded dot segments": "GET /public/%2e%2e/secret HTTP/1.1\r\nHost: web.test\r\n\r\n",
+    "an encoded slash": "GET /public%2f..%2fsecret HTTP/1.1\r\nHost: web.test\r\n\r\n",
+    "two slashes": "GET //public/x HTTP/1.1\r\nHost: web.test\r\n\r\n",
+    "a backslash": "GET /public/..\\secret HTTP/1.1\r\nHost: web.test\r\n\r\n",
+    "a fragment": "GET /public/x#/../../secret HTTP/1.1\r\nHost: web.test\r\n\r\n",
+    "an absolute form": "GET http://web.test/public/x HTTP/1.1\r\nHost: web.test\r\n\r\n",
+    "the path in the query": "GET /secret?/public/x HTTP/1.1\r\nHost: web.test\r\n\r\n",
+    "another method by a header": "GET /public/x HTTP/1.1\r\nHost: web.test\r\nX-HTTP-Method-Override: DELETE\r\n\r\n",
+    "another path by a header": "GET /public/x HTTP/1.1\r\nHost: web.test\r\nX_Original_URL: /secret\r\n\r\n",
+    "the server itself": "OPTIONS * HTTP/1.1\r\nHost: web.test\r\n\r\n",
+    "pipelined behind an allowed one": "GET /public/x HTTP/1.1\r\nHost: web.test\r\n\r\n"
+    "GET /secret HTTP/1.1\r\nHost: web.test\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_text", PATHS.values(), ids=PATHS.keys())
+def test_a_request_for_another_method_or_path_does_not_reach_the_server(evade: Evader, request_text: str) -> None:
+    data = request_text.encode("latin-1")
+    done = evade(f"tell(lambda: http('web.test', 80, {data!r}))", "--allow", "GET http://web.test/public/*")
+    assert done.out in ("DONE ['HTTP/1.1 403 Forbidden by policy']\n", "DONE []\n", "ECONNRESET\n", "EPIPE\n")
+    assert evade.heard("web") == 0
+    assert "refused" in done.err
+
+
+def test_every_request_of_a_connection_is_judged_by_method_and_path(evade: Evader) -> None:
+    first, second, third = (
+        f"GET {path} HTTP/1.1\r\nHost: web.test\r\n\r\n".encode() for path in ("/public/1", "/public/2", "/secret")
+    )
+    program = f"tell(lambda: http('web.test', 80, {first!r}, {second!r}, {third!r}))"
+    done = evade(program, "--allow", "GET http://web.test/public/*")
+    assert evade.requests("web") == ["GET /public/1 HTTP/1.1", "GET /public/2 HTTP/1.1"]
+    assert "to allow it: --allow 'GET http://web.test/secret'" in done.err
+    flow = done.only(transport="tcp")
+    assert (flow["verdict"], flow["requests"]) == (
+        "refused",
+        ["GET web.test /public/1", "GET web.test /public/2", "GET web.test /secret"],
+    )
+
+
 # --- TLS ---
 
 SHAPES = {

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Callable, Coroutine
 
 from towpath.connection import (
     BetterPath,
     Connection,
     ConnectionEvent,
+    Listener,
     Liveness,
     Parameters,
     PathChanged,
@@ -80,6 +82,68 @@ async def once(endpoint: str, interface: str = "", price: str = "any") -> None:
             say("answer", (await connection.receive(4, 4)).decode())
 
 
+async def by(endpoint: str, requirement: str, interface: str) -> None:
+    """Connects with a requirement on the path, and says from where."""
+    paths = {
+        "none": PathRequirements(),
+        "required": PathRequirements(required_interface=interface),
+        "prohibited": PathRequirements(prohibited_interfaces=frozenset({interface})),
+    }
+    path = paths[requirement]
+    try:
+        async with Connection(endpoint, Parameters.tcp().but(path=path)) as connection:
+            await connection.send(b"word")
+            say("from", connection.local, (await connection.receive(4, 4)).decode())
+    except ConnectionFailed as error:
+        say("failed", error.errno)
+
+
+def opened_fast(kind: str) -> int:
+    """How many connections of this network namespace began with data, by the kernel's own count."""
+    with open("/proc/net/netstat") as file:
+        lines = [line.split() for line in file]
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        if kind in names:
+            return int(values[names.index(kind)])
+    raise KeyError(kind)
+
+
+async def fast(endpoint: str) -> None:
+    """Connects twice with fast open: the first time brings the cookie, the second uses it."""
+    for _ in range(2):
+        async with Connection(endpoint, Parameters.tcp(options=Tcp(fast_open=True))) as connection:
+            await connection.send(b"word")
+            say("answer", (await connection.receive(4, 4)).decode(), opened_fast("TCPFastOpenActive"))
+
+
+async def serve(endpoint: str) -> None:
+    """Echoes, and says how many connections began with data, until its input ends."""
+    async with Listener(endpoint, Parameters.tcp(options=Tcp(fast_open=True))) as listener:
+        say("listening")
+
+        async def echo(connection: Connection) -> None:
+            async with connection:
+                async for message in connection:
+                    await connection.send(message)
+            say("served", opened_fast("TCPFastOpenPassive"))
+
+        async def take() -> None:
+            async with asyncio.TaskGroup() as clients:
+                while True:
+                    clients.create_task(echo(await listener.accept()))
+
+        reading = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        taking = asyncio.create_task(take())
+        await asyncio.wait([reading, taking], return_when=asyncio.FIRST_COMPLETED)
+        if taking.done():
+            taking.result()
+        taking.cancel()
+
+
+_PROGRAMS: dict[str, Callable[..., Coroutine[None, None, None]]] = {
+    program.__name__: program for program in (until_dead, once, by, fast, serve)
+}
+
 if __name__ == "__main__":
     name, *words = sys.argv[1:]
-    asyncio.run(until_dead(*words) if name == "until_dead" else once(*words))
+    asyncio.run(_PROGRAMS[name](*words))

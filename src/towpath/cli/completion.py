@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 __all__ = ["add"]
 
@@ -20,15 +21,24 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(call=call)
 
 
-_FILES = ("FILE", "PATH", "DIR", "FILE.toml", "TARGET")
+_FILES = ("FILE", "FILE.pcapng", "PATH", "DIR", "FILE.toml", "TARGET")
 
 
-def _complete_files(parser: argparse.ArgumentParser, how: object) -> None:
-    """Options and arguments whose value is a file say so by their metavar."""
+_PREAMBLE = """\
+_towpath_profiles() {
+  compgen -W "%s" -- "$1"
+}
+"""
+
+
+def _complete_values(parser: argparse.ArgumentParser, how: object) -> None:
+    """Options and arguments whose value is a file or a profile say so by their metavar."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for sub in set(action.choices.values()):
-                _complete_files(sub, how)
+                _complete_values(sub, how)
+        elif action.dest == "profile":
+            action.complete = {"bash": "_towpath_profiles"}  # type: ignore[attr-defined]
         elif action.metavar in _FILES or action.dest in ("file", "files"):
             action.complete = how  # type: ignore[attr-defined]
 
@@ -38,8 +48,10 @@ def call(options: argparse.Namespace) -> int:
     import shtab
 
     from towpath.cli.parser import build
+    from towpath.policy import profile
 
     parser = build([], whole=True)
-    _complete_files(parser, shtab.FILE)
-    print(shtab.complete(parser, options.shell))
+    _complete_values(parser, shtab.FILE)
+    preamble: Any = {"bash": _PREAMBLE % " ".join(profile.names())}  # which its type does not say
+    print(shtab.complete(parser, options.shell, preamble=preamble))
     return 0

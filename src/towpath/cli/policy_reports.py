@@ -23,6 +23,7 @@ def add(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     learn = actions.add_parser("learn", help="print the smallest policy that would have let a recorded run pass")
     learn.add_argument("report", metavar="FLOWS.jsonl", help=_HOW)
     learn.add_argument("--wildcards", action="store_true", help="one rule where three names or more have one parent")
+    learn.add_argument("--requests", action="store_true", help="of plain HTTP, the methods and paths")
     learn.set_defaults(call=_learn)
 
     test = actions.add_parser("test", help="say what a policy would change in a recorded run (exit 1 if anything)")
@@ -59,7 +60,7 @@ def read_records(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _learn(options: argparse.Namespace) -> int:
-    learner = Learner()
+    learner = Learner(requests=options.requests)
     for record in read_records(options.report):
         learner.record(record)
     print(learner.text(options.report, wildcards=options.wildcards), end="")

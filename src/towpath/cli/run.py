@@ -12,11 +12,13 @@ __all__ = ["add"]
 _EPILOG = """\
 A RULE is [SCHEME://]HOST[:PORT]; schemes are tls, quic, http, tcp, udp, icmp. Without a scheme, port 443 means tls and
 quic, 80 means http, any other port tcp. HOST is a name, *.suffix, *, an address or a prefix. Once any --allow is given,
-everything else is refused; --deny comes before --allow.
+everything else is refused; --deny comes before --allow. Plain HTTP can be narrowed to methods and paths ('GET
+http://HOST/PATH/*'), and every rule to programs ('HOST:22 by git', 'HOST:443 under npm').
 
 examples:
   towpath run -- curl https://example.org/                    its own network, everything allowed
   towpath run --allow pypi.org:443 --allow files.pythonhosted.org:443 -- pip download six
+  towpath run --profile npm,github -- npm install             what is shipped for npm and GitHub, nothing else
   towpath run --policy agent.toml --report table -- ./agent   rules from a file, a table of all flows at the end
   towpath run --learn agent.toml -- ./agent                   write down what it needs, as a policy
   towpath run --allow-local 5432 --publish 8080:80 -- ./app   the host's database in, the app's web page out
@@ -34,6 +36,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     rules.add_argument("--allow", action="append", default=[], metavar="RULE", help="allow what the rule names")
     rules.add_argument("--deny", action="append", default=[], metavar="RULE", help="refuse what the rule names")
     rules.add_argument("--policy", action="append", default=[], metavar="FILE", help="rules from a TOML file")
+    rules.add_argument(
+        "--profile",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME]",
+        help="rules that are shipped: pip, npm, github, ... (towpath policy profiles)",
+    )
     rules.add_argument(
         "--allow-local",
         action="append",
@@ -53,6 +62,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--learn-wildcards",
         action="store_true",
         help="with --learn: one rule for three names of one parent",
+    )
+    rules.add_argument(
+        "--learn-requests", action="store_true", help="with --learn: of plain HTTP, the methods and paths"
     )
     judge = parser.add_argument_group("who else decides")
     judge.add_argument(
@@ -90,6 +102,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     say = parser.add_argument_group("what it says")
     say.add_argument("--report", choices=("table", "json", "none"), help="of all flows (default: none)")
     say.add_argument("--report-file", metavar="FILE", help="write the report there (default: JSON lines)")
+    say.add_argument(
+        "--capture", metavar="FILE.pcapng", help="write its packets there, with program, flow and rule as comments"
+    )
+    say.add_argument(
+        "--capture-secrets", action="store_true", help="with --capture: and the secrets to read TLS (SSLKEYLOGFILE)"
+    )
     say.add_argument("--quiet", action="store_true", help="no lines about refusals")
     say.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="default: %(default)s"
@@ -116,12 +134,15 @@ def _environment(settings: list[str]) -> dict[str, str]:
 
 def call(options: argparse.Namespace) -> int:
     """Runs the command."""
+    from towpath.policy import profile
     from towpath.sandbox.options import RunOptions
     from towpath.sandbox.run import run
 
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise ConfigInvalid("towpath run", "no command was given", "towpath run --allow pypi.org:443 -- COMMAND")
+    if options.capture_secrets and not options.capture:
+        raise ConfigInvalid("--capture-secrets", "the secrets go into a capture", "--capture FILE.pcapng")
     publish = []
     if options.publish:
         from towpath.sandbox.publish import parse_publish
@@ -133,7 +154,7 @@ def call(options: argparse.Namespace) -> int:
                 argv=command,
                 allow=options.allow,
                 deny=options.deny,
-                policy=options.policy,
+                policy=[*options.policy, *profile.split(options.profile)],
                 allow_local=sorted(set(options.allow_local)),
                 publish=publish,
                 allow_unix=options.allow_unix,
@@ -149,6 +170,9 @@ def call(options: argparse.Namespace) -> int:
                 protect=not options.no_protect,
                 learn=options.learn,
                 learn_wildcards=options.learn_wildcards,
+                learn_requests=options.learn_requests,
+                capture=options.capture,
+                capture_secrets=options.capture_secrets,
                 dns=options.dns,
             )
         )

@@ -56,6 +56,8 @@ async def connect(candidate: Candidate, parameters: Parameters, network: Network
         if interface is not None:
             transports.bind_to_interface(made, interface)
         prepare(made, parameters)
+        if isinstance(parameters.transport, Tcp) and parameters.transport.fast_open and made.family != socket.AF_UNIX:
+            transports.allow_fast_open(made)
         if parameters.local is not None:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             _os(candidate, "bind to the local endpoint", lambda: made.bind(socket_address(parameters.local)))
@@ -79,8 +81,6 @@ def prepare(made: socket.socket, parameters: Parameters) -> None:
             transports.set_keepalive(made, tcp.keepalive.idle, tcp.keepalive.interval, tcp.keepalive.count)
         if tcp.user_timeout is not None:
             transports.set_user_timeout(made, tcp.user_timeout)
-        if tcp.fast_open:
-            transports.allow_fast_open(made)
     dscp, priority = parameters.service_class.marks
     if dscp or priority:
         transports.set_traffic_class(made, dscp, priority)

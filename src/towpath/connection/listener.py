@@ -266,6 +266,12 @@ class Listener:
             made.bind(socket_address(endpoint))
             if stream:
                 made.listen(_BACKLOG)
+                if (
+                    family != socket.AF_UNIX
+                    and isinstance(parameters.transport, Tcp)
+                    and parameters.transport.fast_open
+                ):
+                    system.transports.take_fast_open(made, _BACKLOG)
         except OSError as error:
             made.close()
             words = f"cannot listen: {os.strerror(error.errno or 0)}"

@@ -76,7 +76,10 @@ class Tcp:
     keepalive: Keepalive | None = None
     user_timeout: float | None = None
     fast_open: bool = False
-    """The first data go with the first packet and may arrive twice: send only what may (RFC 7413)."""
+    """The first data go with the first packet and may arrive twice: send only what may (RFC 7413).
+
+    A listener takes them where the system lets servers: ``sysctl net.ipv4.tcp_fastopen=3``.
+    """
     multipath: bool = False
     """Multipath TCP (RFC 8684); plain TCP where the peer has none."""
 

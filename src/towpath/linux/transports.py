@@ -31,6 +31,7 @@ __all__ = [
     "set_user_timeout",
     "stream_figures",
     "take_error",
+    "take_fast_open",
 ]
 
 _IPPROTO_MPTCP = 262
@@ -132,6 +133,14 @@ def set_user_timeout(made: socket.socket, seconds: float) -> None:
 def allow_fast_open(made: socket.socket) -> None:
     """Lets connect(2) return at once, and the first data go with the first packet (RFC 7413)."""
     made.setsockopt(socket.IPPROTO_TCP, _TCP_FASTOPEN_CONNECT, 1)
+
+
+def take_fast_open(listener: socket.socket, backlog: int) -> None:
+    """Takes data that come with the first packet, of so many connections at once that are not yet established.
+
+    The kernel does so only where bit 2 of net.ipv4.tcp_fastopen is set; elsewhere its clients connect as ever.
+    """
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, backlog)
 
 
 def set_traffic_class(made: socket.socket, dscp: int, priority: int) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from towpath.policy.policy import Decision, Policy
+from towpath.policy.program import Program
+from towpath.policy.request import Asked
 from towpath.policy.rule import Rule
 
 __all__ = ["Changed", "difference", "merged", "tried"]
@@ -75,8 +77,27 @@ def _decide(policy: Policy, record: Mapping[str, Any]) -> Decision:
     how = str(record.get("name_from") or "")
     names = tuple(record.get("names") or ((str(name),) if how == "dns" else ()))
     flow = str(record["transport"]), str(record["address"]), int(record.get("port") or 0), names
-    decision = policy.decide_flow(*flow)
+    decision = policy.decide_flow(*flow, lambda: _program(record))
     if decision.verdict == "look":
         scheme = _SCHEMES.get(how, "other")
-        decision = policy.decide_seen(*flow, scheme, str(name) if scheme != "other" else None)
+        for host, asked in _requests(record, str(name)) if scheme == "http" else [(name, None)]:
+            said = str(host) if scheme != "other" else None
+            decision = policy.decide_seen(*flow, scheme, said, asked, lambda: _program(record))
+            if decision.verdict == "deny":
+                break
     return decision
+
+
+def _program(record: Mapping[str, Any]) -> Program | None:
+    if not record.get("program"):
+        return None
+    command, parents = record.get("command") or (), record.get("parents") or ()
+    return Program(str(record["program"]), record.get("executable"), tuple(command), tuple(parents))
+
+
+def _requests(record: Mapping[str, Any], name: str) -> Iterator[tuple[str, Asked | None]]:
+    """Those of a flow of plain HTTP; without any, what its host alone says."""
+    found = [words for text in record.get("requests") or () if len(words := str(text).split(" ", 2)) == 3]
+    yield from ((host, Asked(method, path)) for method, host, path in found)
+    if not found:
+        yield name, None

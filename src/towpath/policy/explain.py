@@ -9,6 +9,8 @@ from towpath.policy.flow import MATCH, Flow, consider
 from towpath.policy.guard import guarded, local_kind
 from towpath.policy.host import ADDRESS, NAME, bracketed
 from towpath.policy.policy import Decision, Policy
+from towpath.policy.program import Program
+from towpath.policy.request import METHOD_LETTERS, Asked
 from towpath.policy.rule import BY_PORT, DEFAULT_PORTS, TRANSPORTS, Rule, parse_rule
 
 __all__ = ["Explanation", "Step", "explain"]
@@ -73,13 +75,16 @@ class Explanation(NamedTuple):
         return "\n".join(lines)
 
 
-def explain(policy: Policy, destination: str) -> Explanation:
-    """Decides a destination ``[SCHEME://]HOST[:PORT]`` as a run would. Raises `ConfigInvalid` for other texts.
+def explain(policy: Policy, destination: str, program: Program | None = None) -> Explanation:
+    """Decides a destination ``[METHOD] [SCHEME://]HOST[:PORT][/PATH]`` as a run would, for `program` if rules ask.
+
+    Raises `ConfigInvalid` for other texts.
 
     A name is taken to be asked of DNS and to resolve to some address that no rule names; the bytes to be those of the
     scheme, asking for that name. Without a scheme the port says it; without a port it is 443.
     """
-    asked = parse_rule(_without_path(destination), "allow", "destination")
+    url, method, path = _request(destination)
+    asked = parse_rule(url, "allow", "destination")
     host, port = asked.host, asked.port
     if host.kind != NAME and not (host.kind == ADDRESS and host.bits == (32 if host.version == 4 else 128)):
         raise ConfigInvalid(
@@ -101,7 +106,14 @@ def explain(policy: Policy, destination: str) -> Explanation:
         raise ConfigInvalid("destination", f"{destination!r} has no port", f"{destination}:PORT")
     transport = TRANSPORTS[scheme]
     name = host.name if host.kind == NAME else None
-    shown = f"{scheme}://{bracketed(host.text)}" + (f":{port}" if port else "")
+    request = None
+    if scheme == "http":
+        if policy.reads_requests and not method:
+            assumed.append("the method GET, as none was given")
+        request = Asked(method or "GET", path or "/")
+    if policy.asks_who and program is None:
+        assumed.append("the program is not known, as none was given (--program)")
+    shown = f"{scheme}://{bracketed(host.text)}" + (f":{port}" if port else "") + path
     if name is None:
         kind = local_kind(host.text)
         if kind is not None and policy.names_address(host.text) is None:
@@ -119,19 +131,32 @@ def explain(policy: Policy, destination: str) -> Explanation:
             return Explanation(shown, tuple(assumed), decision, _question_steps(policy, name, decision))
         assumed.append("its address is one that DNS gave to it, and that no rule names")
     flow = Flow.of(transport, host.text if name is None else "its address", port or 0, () if name is None else (name,))
-    decision = policy.decide_flow(*_asked(flow))
+    flow = flow._replace(who=lambda: program)
+    decision = policy.decide_flow(*_asked(flow), flow.who)
     if decision.verdict == "look":
-        flow = flow._replace(scheme=scheme if scheme in DEFAULT_PORTS else "other", name=name)
-        decision = policy.decide_seen(*_asked(flow), flow.scheme or "other", name)
+        flow = flow._replace(scheme=scheme if scheme in DEFAULT_PORTS else "other", name=name, asked=request)
+        decision = policy.decide_seen(*_asked(flow), flow.scheme or "other", name, request, flow.who)
         assumed.append(f"the bytes are {flow.speaks}" + (f" and ask for {name}" if name else " and ask for no name"))
     return Explanation(shown, tuple(assumed), decision, _flow_steps(policy, flow, decision))
 
 
-def _without_path(destination: str) -> str:
-    """A URL as people paste it: its path says nothing to a rule, and https is TLS or QUIC at its port."""
-    scheme, _, rest = destination.partition("://")
+def _request(destination: str) -> tuple[str, str, str]:
+    """A URL as people paste it: what a rule would have of it, its method and its path if it is plain HTTP, else "".
+
+    https is TLS or QUIC at its port, and nobody sees the path.
+    """
+    method, space, url = destination.partition(" ")
+    if not space:
+        method, url = "", destination
+    scheme, _, rest = url.partition("://")
     meant = {"http": "http", "https": "tls"}.get(scheme.lower())
-    return f"{meant}://{rest.partition('/')[0]}" if meant and rest else destination
+    if (method and meant != "http") or not METHOD_LETTERS.issuperset(method):
+        return destination, "", ""  # for the message of a rule
+    if meant is None or not rest:
+        return url, "", ""
+    host, slash, path = rest.partition("/")
+    path = (slash + path).partition("?")[0].partition("#")[0]
+    return f"{meant}://{host.partition('?')[0].partition('#')[0]}", method, path if meant == "http" else ""
 
 
 def _asked(flow: Flow) -> tuple[str, str, int, tuple[str, ...]]:

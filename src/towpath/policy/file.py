@@ -9,6 +9,8 @@ from typing import Any
 from towpath.errors import ConfigInvalid
 from towpath.policy.locate import Locator
 from towpath.policy.policy import Place
+from towpath.policy.profile import PREFIX, path_of
+from towpath.policy.program import By
 from towpath.policy.rule import Rule, parse_rule
 
 __all__ = ["load_file"]
@@ -34,10 +36,15 @@ def load_file(path: str, above: tuple[str, ...] = ()) -> list[Place]:
         deny = ["*.ads.test"]
         allow = ["*.news.test"]
 
-    With ``include = ["base.toml"]`` the rules of another file follow, so that its own are asked first.
+        [[rule]]
+        program = "/usr/bin/git"   # or parent = "npm", command = "pip install *": narrows the rules of this table
+        allow = ["git.test:22"]
+
+    With ``include = ["base.toml"]`` the rules of another file follow, so that its own are asked first. A path
+    ``profile:NAME`` is a policy that is shipped (`towpath.policy.profile`).
     """
     try:
-        with open(path, "rb") as file:
+        with open(path_of(path) if path.startswith(PREFIX) else path, "rb") as file:
             text = file.read().decode("utf-8")
     except OSError as error:
         raise ConfigInvalid(path, f"cannot be read: {error.strerror}") from error
@@ -61,7 +68,9 @@ class _File:
         except tomllib.TOMLDecodeError as error:
             reason, _, position = str(error).partition(" (at ")
             raise ConfigInvalid(self._position(position), f"this is not TOML: {reason}") from error
-        self._keys(tree, (), ("allow", "deny", "rule", "include"))
+        self._keys(tree, (), ("allow", "deny", "rule", "include", "description"))
+        if not isinstance(tree.get("description", ""), str):
+            raise self._fault(("description",), f"description is a string, not {_kind(tree['description'])}")
         places = []
         if "allow" in tree or "deny" in tree:
             allow, deny = self._rules(tree, "allow", ()), self._rules(tree, "deny", ())
@@ -71,12 +80,13 @@ class _File:
             raise self._fault(("rule",), "rule is a list of tables", "begin each with [[rule]]")
         for at, table in enumerate(tables):
             here: _Path = ("rule", at)
-            self._keys(table, here, ("allow", "deny", "comment"))
+            self._keys(table, here, ("allow", "deny", "comment", "program", "parent", "command"))
             if "allow" not in table and "deny" not in table:
                 raise self._fault(here, "this rule table has neither allow nor deny", 'allow = ["example.test:443"]')
             if not isinstance(table.get("comment", ""), str):
                 raise self._fault((*here, "comment"), f"comment is a string, not {_kind(table['comment'])}")
-            allow, deny = self._rules(table, "allow", here), self._rules(table, "deny", here)
+            by = self._by(table, here)
+            allow, deny = self._rules(table, "allow", here, by), self._rules(table, "deny", here, by)
             places.append(Place(allow, deny, self._where(here), "allow" in table))
         places += self._included(tree)
         if not places:
@@ -89,16 +99,16 @@ class _File:
             raise self._fault(("include",), "include is a list of paths", 'include = ["base.toml"]')
         places = []
         for at, path in enumerate(paths):
-            whole = os.path.join(os.path.dirname(self._path), path)
-            above = (*self._above, os.path.realpath(self._path))
-            if os.path.realpath(whole) in above:
+            whole = path if path.startswith(PREFIX) else os.path.join(os.path.dirname(self._path), path)
+            above = (*self._above, _identity(self._path))
+            if _identity(whole) in above:
                 raise self._fault(("include", at), f"{path} includes this file, which includes it")
             if len(above) > _MOST_NESTED:
                 raise self._fault(("include", at), f"more than {_MOST_NESTED} files include each other in a row")
             try:
                 places += load_file(whole, above)
             except ConfigInvalid as error:
-                if error.where == whole:
+                if error.where in (whole, "--profile"):
                     raise self._fault(("include", at), f"{path} {error.reason}", error.hint) from error
                 raise
         return places
@@ -108,7 +118,20 @@ class _File:
             if key not in known:
                 raise self._fault((*here, key), f"unknown key {key!r}", f"known here: {', '.join(known)}")
 
-    def _rules(self, table: dict[str, Any], action: str, here: _Path) -> tuple[Rule, ...]:
+    def _by(self, table: dict[str, Any], here: _Path) -> By | None:
+        """What narrows all rules of a table to programs."""
+        words = {key: table.get(key, "") for key in ("program", "parent", "command")}
+        for key, word in words.items():
+            if key in table and (not isinstance(word, str) or not word):
+                raise self._fault((*here, key), f"{key} is a string that is not empty", f'{key} = "git"')
+            if key != "command" and " " in word:
+                raise self._fault(
+                    (*here, key), f"{key} is a name or a path, without spaces", 'command = "pip install *"'
+                )
+        by = By(**words)
+        return by if any(by) else None
+
+    def _rules(self, table: dict[str, Any], action: str, here: _Path, by: By | None = None) -> tuple[Rule, ...]:
         texts = table.get(action, [])
         here = (*here, action)
         if not isinstance(texts, list):
@@ -118,7 +141,12 @@ class _File:
         for at, text in enumerate(texts):
             if not isinstance(text, str):
                 raise self._fault((*here, at), f"a rule is a string, not {_kind(text)}", '"example.test:443"')
-            rules.append(parse_rule(text, action, self._where((*here, at))))
+            rule = parse_rule(text, action, self._where((*here, at)))
+            if by is not None:
+                if rule.by is not None:
+                    raise self._fault((*here, at), f"{text!r} names a program, and its table does so for all its rules")
+                rule = rule._replace(text=f"{text} {by.text}", by=by)
+            rules.append(rule)
         return tuple(rules)
 
     def _fault(self, path: _Path, reason: str, hint: str | None = None) -> ConfigInvalid:
@@ -137,6 +165,10 @@ class _File:
             lines = self._text.split("\n")
             numbers = [str(len(lines)), str(len(lines[-1]) + 1)]
         return ":".join((self._path, *numbers))
+
+
+def _identity(path: str) -> str:
+    return path if path.startswith(PREFIX) else os.path.realpath(path)
 
 
 def _kind(value: object) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from towpath.policy.guard import embedded
 from towpath.policy.host import ANY, number
+from towpath.policy.program import Program
+from towpath.policy.request import Asked
 from towpath.policy.rule import BY_PORT, Rule, scheme_at
 
 __all__ = ["BYTES", "Considered", "Flow", "consider"]
@@ -19,7 +22,8 @@ _SAYS = {"tls": "the ClientHello", "http": "the request", "quic": "the ClientHel
 class Flow(NamedTuple):
     """One flow. `names` are those whose DNS answers in this run gave the address; `number` is its version and value.
 
-    `scheme` is `None` before a byte was seen, then "tls", "http", "quic" or "other"; `name` is what the bytes ask for.
+    `scheme` is `None` before a byte was seen, then "tls", "http", "quic" or "other"; `name` is what the bytes ask for,
+    `asked` the request if it is one. `who` finds the program that opened it: it is called only where a rule asks.
     """
 
     transport: str
@@ -29,6 +33,8 @@ class Flow(NamedTuple):
     names: tuple[str, ...]
     scheme: str | None = None
     name: str | None = None
+    asked: Asked | None = None
+    who: Callable[[], Program | None] | None = None
 
     @classmethod
     def of(cls, transport: str, address: str, port: int, names: tuple[str, ...]) -> Flow:
@@ -55,6 +61,22 @@ _ANY = Considered(MATCH)
 
 def consider(rule: Rule, flow: Flow) -> Considered:
     """What one rule says of one flow, all others left aside."""
+    considered = _destination(rule, flow)
+    if considered.outcome == SKIP:
+        return considered
+    if rule.request is not None and considered.outcome == MATCH:
+        why = rule.request.excludes(flow.asked, rule.action)
+        if why:
+            return Considered(SKIP, why=why)
+    if rule.by is not None:
+        why = rule.by.excludes(flow.who() if flow.who is not None else None, rule.action)
+        if why:
+            return Considered(SKIP, why=why)
+    return considered
+
+
+def _destination(rule: Rule, flow: Flow) -> Considered:
+    """What a rule says of where a flow goes."""
     scheme = scheme_at(rule, flow.transport, flow.port)
     if not scheme:
         return Considered(SKIP, why=_elsewhere(rule, flow))

@@ -25,7 +25,7 @@ class Index:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._hosts: dict[str, _Bucket] = {}
         self._networks: _Networks = {4: {}, 6: {}}
-        self._watch: dict[tuple[str, int], Entry] = {}
+        self._watch: dict[tuple[str, int], list[Entry]] = {}
         self._asked: dict[str, Entry] = {}
         self._dialled: dict[tuple[int, int, int], Entry] = {}
         for entry in enumerate(rules):
@@ -41,13 +41,15 @@ class Index:
                 self._dialled.setdefault((host.version, shift, host.value >> shift), entry)
         else:
             bucket = self._hosts.setdefault(host.text, {})
-            if rule.action == "allow" or (rule.schemes is None and rule.port is None):
+            if rule.action == "allow" or (rule.schemes is None and rule.port is None and rule.by is None):
                 self._asked.setdefault(host.text, entry)
         for slot in slots(rule):
             bucket.setdefault(slot, []).append(entry)
         if rule.action == "deny" and host.named:
             for slot in readable_slots(rule):
-                self._watch.setdefault(slot, entry)
+                watched = self._watch.setdefault(slot, [])
+                if not watched or watched[-1][1].by is not None:
+                    watched.append(entry)  # the first for every program settles that the bytes are looked at
 
     def for_name(self, name: str) -> Rule | None:
         """The first rule that decides whether a name may be asked for: an allow, or a deny of all there is at it."""
@@ -71,9 +73,7 @@ class Index:
             keys.append((flow.transport, OTHER_PORT))
         found = [entry for bucket in self._buckets(flow) for key in keys for entry in bucket.get(key, ())]
         if flow.scheme is None:
-            watched = self._watch.get(slot)
-            if watched is not None:
-                found.append(watched)
+            found += self._watch.get(slot, ())
         elif flow.name is not None:
             found += self._about(flow.name, keys)
         if flow.number[0] == 6:

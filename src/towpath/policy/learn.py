@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from towpath.policy.request import fault_of
+
 __all__ = ["Learner", "Seen"]
 
 _BY_EVIDENCE = {"sni": "tls", "host": "http", "quic sni": "quic"}
@@ -20,11 +22,16 @@ _REVERSE = (".in-addr.arpa", ".ip6.arpa")
 
 
 class Seen(NamedTuple):
-    """One thing that was allowed: `scheme` is that of a rule, `host` a name or an address, `port` 0 for a ping."""
+    """One thing that was allowed: `scheme` is that of a rule, `host` a name or an address, `port` 0 for a ping.
+
+    `method` and `path` are those of a request, or "".
+    """
 
     scheme: str
     host: str
     port: int
+    method: str = ""
+    path: str = ""
 
     @property
     def rule(self) -> str:
@@ -32,6 +39,8 @@ class Seen(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         if not self.port:
             return f"{self.scheme}://{host}"
+        if self.method:
+            return f"{self.method} http://{host}{'' if self.port == 80 else f':{self.port}'}{self.path}"
         plain = (self.scheme, self.port) == ("http", 80) or (self.scheme == "tcp" and self.port not in (80, 443))
         return f"{host}:{self.port}" if plain else f"{self.scheme}://{host}:{self.port}"
 
@@ -45,7 +54,9 @@ class Learner:
     ['tls://news.test:443']
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, requests: bool = False) -> None:
+        """`requests` narrows what was plain HTTP to its methods and paths."""
+        self._requests = requests
         self._seen: dict[Seen, Counter[str]] = {}
         self._asked: dict[str, Counter[str]] = {}
 
@@ -57,12 +68,18 @@ class Learner:
         names: Iterable[str],
         said: Mapping[str, str],
         program: str,
+        requests: Iterable[str] = (),
     ) -> None:
-        """An allowed flow: `names` are those of DNS for its address, `said` what its bytes named, with the evidence."""
+        """An allowed flow: `names` are those of DNS for its address, `said` what its bytes named, with the evidence.
+
+        `requests` are "METHOD HOST PATH" each.
+        """
         known = list(names)
         found = [Seen(_BY_EVIDENCE[how], name, port) for name, how in said.items() if how in _BY_EVIDENCE]
         # A name that the bytes say and DNS did not is no evidence for a rule by name; the address is.
         found = [seen if seen.host in known else seen._replace(host=address) for seen in found]
+        if self._requests:
+            found = [narrow for seen in found for narrow in _narrowed(seen, said, requests)]
         if not found:
             found = [Seen(transport, known[0] if known else address, port)]
         for seen in found:
@@ -84,7 +101,8 @@ class Learner:
             return
         said = {str(record["name"]): str(record["name_from"])} if record.get("name_from") in _BY_EVIDENCE else {}
         names = record.get("names") or ([record["name"]] if record.get("name_from") == "dns" else [])
-        self.flow(str(record["transport"]), str(record["address"]), int(record["port"] or 0), names, said, program)
+        address, port, requests = str(record["address"]), int(record["port"] or 0), record.get("requests") or ()
+        self.flow(str(record["transport"]), address, port, names, said, program, requests)
 
     def rules(self, *, wildcards: bool = False) -> list[str]:
         """The rules alone, in the order in which their first flow came."""
@@ -106,6 +124,19 @@ class Learner:
         if wildcards:
             seen = _widened(seen)
         return [(one.rule, users) for one, users in seen.items()]
+
+
+def _narrowed(seen: Seen, said: Mapping[str, str], requests: Iterable[str]) -> list[Seen]:
+    """What was asked of a host of plain HTTP; the host itself where a request cannot be a rule."""
+    found = []
+    for text in requests if seen.scheme == "http" else ():
+        method, host, path = text.split(" ", 2)
+        if host != seen.host and host in said and seen.host in said:
+            continue  # another host's of the same connection
+        if fault_of(path) or "*" in path:
+            return [seen]
+        found.append(seen._replace(method=method, path=path))
+    return found or [seen]
 
 
 def _widened(seen: dict[Seen, Counter[str]]) -> dict[Seen, Counter[str]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from towpath.policy.flow import LOOK, MATCH, Considered, Flow, consider
 from towpath.policy.host import number
 from towpath.policy.index import Index
+from towpath.policy.program import Program
 from towpath.policy.reason import admitted, name_refused, not_covered, refused, undecided
+from towpath.policy.request import Asked
 from towpath.policy.rule import Rule, parse_rule
 
 __all__ = ["Decision", "Place", "Policy"]
@@ -57,13 +59,15 @@ class Policy:
     '--allow good.test:22'
     """
 
-    __slots__ = ("_index", "default", "empty", "places", "rules")
+    __slots__ = ("_index", "asks_who", "default", "empty", "places", "reads_requests", "rules")
 
     def __init__(self, places: Iterable[Place]) -> None:
         self.places = tuple(places)
         self.rules = tuple(rule for place in self.places for rule in (*place.deny, *place.allow))
         self.empty = not self.rules and not any(place.closed for place in self.places)
         self.default = "deny" if any(place.allow or place.closed for place in self.places) else "allow"
+        self.reads_requests = any(rule.request is not None for rule in self.rules)
+        self.asks_who = any(rule.by is not None for rule in self.rules)
         self._index = Index(self.rules)
 
     @classmethod
@@ -87,7 +91,7 @@ class Policy:
 
     def decide_name(self, name: str) -> Decision:
         """May this question go to DNS? An allow rule for the name at any port lets it; only a deny of the whole host
-        keeps it. Rules for addresses say nothing of names. Never "look"."""
+        keeps it. Rules for addresses say nothing of names, and programs are not told apart. Never "look"."""
         if self.empty:
             return _EVERYTHING
         rule = self._index.for_name(name)
@@ -97,12 +101,19 @@ class Policy:
             return Decision("deny", rule, refused(rule), "", None)
         return Decision("allow", rule, admitted(rule), "", None)
 
-    def decide_flow(self, transport: str, address: str, port: int, names: Sequence[str]) -> Decision:
+    def decide_flow(
+        self,
+        transport: str,
+        address: str,
+        port: int,
+        names: Sequence[str],
+        who: Callable[[], Program | None] | None = None,
+    ) -> Decision:
         """Before any byte. `transport` is "tcp", "udp" or "icmp" (port 0); `names` are those that DNS answers of this
-        run gave the address."""
+        run gave the address; `who` finds the program that asks, and is called where a rule for programs may match."""
         if self.empty:
             return _EVERYTHING
-        return self._decide(Flow(transport, address, number(address) or (0, 0), port, tuple(names)))
+        return self._decide(Flow(transport, address, number(address) or (0, 0), port, tuple(names), who=who))
 
     def decide_seen(
         self,
@@ -112,11 +123,15 @@ class Policy:
         names: Sequence[str],
         scheme: str,
         name: str | None,
+        asked: Asked | None = None,
+        who: Callable[[], Program | None] | None = None,
     ) -> Decision:
-        """After looking: `scheme` is "tls", "http", "quic" or "other", `name` what the bytes ask for. Never "look"."""
+        """After looking: `scheme` is "tls", "http", "quic" or "other", `name` what the bytes ask for, `asked` the HTTP
+        request. Never "look"."""
         if self.empty:
             return _EVERYTHING
-        return self._decide(Flow(transport, address, number(address) or (0, 0), port, tuple(names), scheme, name))
+        known = number(address) or (0, 0)
+        return self._decide(Flow(transport, address, known, port, tuple(names), scheme, name, asked, who))
 
     def names_address(self, address: str) -> Rule | None:
         """The first allow rule that names this very address, alone or by a prefix longer than /0."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from towpath.policy.flow import BYTES, Considered, Flow, shortened
 from towpath.policy.host import bracketed
-from towpath.policy.rule import BY_PORT, Rule
+from towpath.policy.request import fault_of
+from towpath.policy.rule import BY_PORT, Rule, quoted
 
 __all__ = ["admitted", "name_refused", "not_covered", "option", "refused", "undecided"]
 
@@ -39,12 +40,12 @@ def not_covered(
     for rule, considered in close:
         if flow.name is not None and rule.host.named and rule.host.matches_name(flow.name):
             resolved = rule.host.matches_any_name(flow.names)
-            return considered.why, "", _seen_hint(flow) if resolved else None
+            return considered.why, "", _seen_hint(flow, rule) if resolved else None
     if close:
         if flow.scheme in BYTES and flow.name is not None and flow.names and flow.name not in flow.names:
             # Allowing the name alone would not do: it was asked of an address that is another's.
             return f"{close[0][1].why}, and the address is {flow.names[0]}'s", "", None
-        return close[0][1].why, "", _seen_hint(flow)
+        return close[0][1].why, "", _seen_hint(flow, close[0][0])
     label = flow.names[0] if flow.names else flow.address
     what = f"{flow.transport} to {label}" + (f" port {flow.port}" if flow.port else "")
     if near:
@@ -59,12 +60,19 @@ def not_covered(
     )
 
 
-def _seen_hint(flow: Flow) -> str | None:
-    """What to allow once the bytes were seen: the name they ask for, else the transport whatever the bytes are."""
+def _seen_hint(flow: Flow, rule: Rule) -> str | None:
+    """What to allow once the bytes were seen: the name they ask for, else the transport whatever the bytes are.
+
+    Where `rule` is narrowed to requests, it is the request, unless no rule could name it."""
+    if rule.request is not None and flow.asked is not None and flow.name is not None:
+        if flow.asked.override or fault_of(flow.asked.path):
+            return None
+        host = bracketed(flow.name) + ("" if flow.port == 80 else f":{flow.port}")
+        return f"--allow {quoted(f'{flow.asked.method} http://{host}{flow.asked.path}')}"
     if flow.scheme in BYTES and flow.name is not None:
         return option(flow, flow.name, flow.scheme)
     label = flow.names[0] if flow.names else flow.address
-    return option(flow, label, flow.transport)
+    return option(flow, label, flow.transport if flow.scheme is not None else None)
 
 
 def option(flow: Flow, host: str, scheme: str | None = None) -> str:

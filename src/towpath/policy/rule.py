@@ -1,4 +1,7 @@
-"""One rule: ``[SCHEME://]HOST[:PORT]``, read with messages that say where and what to write instead."""
+"""One rule, read with messages that say where and what to write instead.
+
+``[METHODS] [SCHEME://]HOST[:PORT][/PATH] [by PROGRAM] [under PARENT] [running COMMAND]``; methods and a path for http.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ from typing import NamedTuple, NoReturn
 
 from towpath.errors import ConfigInvalid
 from towpath.policy.host import ADDRESS, ANY, NAME, SUFFIX, Host, bracketed
+from towpath.policy.program import By
+from towpath.policy.request import METHOD_LETTERS, Request, as_read, fault_of
 from towpath.wire.address import pack
 
-__all__ = ["SCHEMES", "Rule", "parse_rule", "readable_slots", "scheme_at", "slots"]
+__all__ = ["SCHEMES", "Rule", "parse_rule", "quoted", "readable_slots", "scheme_at", "slots"]
 
 SCHEMES = ("tls", "quic", "http", "tcp", "udp", "icmp")
 TRANSPORTS = {"tls": "tcp", "quic": "udp", "http": "tcp", "tcp": "tcp", "udp": "udp", "icmp": "icmp"}
@@ -25,6 +30,8 @@ _FOREIGN_SCHEMES = {"https": "tls", "wss": "tls", "ws": "http", "h3": "quic", "h
 class Rule(NamedTuple):
     """A rule as understood. `schemes` is `None` where the port decides; `where` is what a user would look at.
 
+    `request` and `by` narrow it to requests of plain HTTP and to programs.
+
     >>> parse_rule("*.Example.test:443", "allow", "--allow").host.text
     '*.example.test'
     """
@@ -35,17 +42,29 @@ class Rule(NamedTuple):
     port: int | None
     text: str
     where: str
+    request: Request | None = None
+    by: By | None = None
 
     @property
     def shown(self) -> str:
         """As its author would look for it: ``--allow HOST``, or ``allow HOST (FILE:LINE:COLUMN)``."""
         if self.where.startswith("--"):
-            return f"{self.where} {self.text}"
+            return f"{self.where} {quoted(self.text)}"
         return f"{self.action} {self.text} ({self.where})"
 
     @property
     def scope(self) -> str:
-        """What it is for, its host left out: "tls port 443 and quic port 443", "every tcp port"."""
+        """What it is for, its host left out: "tls port 443 and quic port 443", "every tcp port", "GET over http…"."""
+        narrow = []
+        if self.request is not None:
+            narrow.append(", ".join(sorted(self.request.methods)) if self.request.methods else "every method")
+            narrow.append(f"of {self.request.path}" if self.request.path else "")
+            narrow.append("over")
+        after = [self.by.text] if self.by is not None else []
+        return " ".join(filter(None, (*narrow, self._ports, *after)))
+
+    @property
+    def _ports(self) -> str:
         if self.schemes is None and self.port is None:
             if self.action == "deny":
                 return "everything"
@@ -107,22 +126,90 @@ def parse_rule(text: str, action: str, where: str) -> Rule:
     return _Parser(text, action, where).rule()
 
 
+def quoted(text: str) -> str:
+    """A rule as a shell takes it for one word."""
+    return text if not set(text) & set(" *'\"?;&()$") else "'" + text.replace("'", "'\\''") + "'"
+
+
 class _Parser:
-    __slots__ = ("action", "text", "where")
+    """`text` is the rule without its methods and programs, `whole` all of it, `offset` where the one begins in it."""
+
+    __slots__ = ("action", "offset", "text", "where", "whole")
 
     def __init__(self, text: str, action: str, where: str) -> None:
-        self.text = text
+        self.text = self.whole = text
+        self.offset = 0
         self.action = action
         self.where = where
 
     def fail(self, at: int, reason: str, hint: str | None = None) -> NoReturn:
-        raise ConfigInvalid(self.where, f"{self.text!r}, column {at + 1}: {reason}", hint)
+        raise ConfigInvalid(self.where, f"{self.whole!r}, column {self.offset + at + 1}: {reason}", hint)
 
     def rule(self) -> Rule:
-        text = self.text
-        for at, letter in enumerate(text):
-            if letter.isspace() or not letter.isprintable():
+        for at, letter in enumerate(self.text):
+            if letter != " " and (letter.isspace() or not letter.isprintable()):
                 self.fail(at, "a rule has no spaces", "one rule each: repeat the option, or list them one by one")
+        by = self.by()
+        methods = self.methods()
+        path = self.path(methods)
+        rule = self.destination()
+        narrow = Request(methods, path) if methods is not None or path is not None else None
+        if narrow is not None and (rule.schemes is None or "http" not in rule.schemes):
+            self.fail(0, "methods and paths are judged of plain HTTP alone", f"http://{self.text.partition('://')[2]}")
+        return rule._replace(text=self.whole, request=narrow, by=by)
+
+    def by(self) -> By | None:
+        """Takes ``by PROGRAM under PARENT running COMMAND`` off the end."""
+        found = {"by": "", "under": "", "running": ""}
+        for word in ("running", "under", "by"):
+            before, mark, what = self.text.partition(f" {word} ") if word == "running" else self._last(word)
+            if not mark:
+                continue
+            if not what:
+                self.fail(len(before) + len(mark), f"something is missing behind {word}", f"{word} git")
+            found[word] = what
+            self.text = before
+        return By(found["by"], found["under"], found["running"]) if any(found.values()) else None
+
+    def _last(self, word: str) -> tuple[str, str, str]:
+        before, mark, what = self.text.rpartition(f" {word} ")
+        return (before, mark, what) if mark and " " not in what else (self.text, "", "")
+
+    def methods(self) -> frozenset[str] | None:
+        first, space, rest = self.text.partition(" ")
+        if not space:
+            return None
+        if " " in rest or "://" not in rest or not rest:
+            self.fail(len(first), "a rule has no spaces", "one rule each: repeat the option, or list them one by one")
+        names = first.split(",")
+        if not all(name and METHOD_LETTERS.issuperset(name) for name in names):
+            self.fail(
+                0, f"{first!r} is no list of methods", f"{first.upper()} {rest}" if first.isalpha() else "GET,HEAD"
+            )
+        self.text, self.offset = rest, len(first) + 1
+        return frozenset(names)
+
+    def path(self, methods: frozenset[str] | None) -> str | None:
+        """Takes the path off an http rule."""
+        scheme, mark, rest = self.text.partition("://")
+        if not mark or scheme.lower() != "http":
+            return None
+        at = _path_start(rest)
+        if at < 0:
+            return None
+        path, start = rest[at:], len(scheme) + 3 + at
+        for letter in "?#":
+            if letter in path:
+                place = path.index(letter)
+                self.fail(start + place, "a rule's path has no query and no fragment", f"leave out {path[place:]}")
+        fault = fault_of(path)
+        if fault:
+            self.fail(start, f"{path!r} cannot be a rule's path: {fault}", "as servers have it, such as /simple/*")
+        self.text = self.text[:start]
+        return as_read(path)
+
+    def destination(self) -> Rule:
+        text = self.text
         start = 0
         schemes = None
         if "://" in text:
@@ -166,9 +253,13 @@ class _Parser:
         end = len(text) if colon < 0 else colon
         slash = text.find("/", end)
         if slash >= 0:
-            self.fail(slash, "a rule has no path", f"whole hosts are allowed or denied: {text[:slash]}")
+            self.fail(slash, "only http rules have a path", self.without_path(slash))
         host = self.host(text[start:end], start)
         return host, None if colon < 0 else self.port(colon + 1)
+
+    def without_path(self, slash: int) -> str:
+        whole = f"whole hosts are allowed or denied: {self.text[:slash]}"
+        return whole if "://" in self.text else f"{whole}; or plain HTTP: http://{self.text}"
 
     def in_brackets(self, start: int) -> tuple[Host, int | None]:
         text = self.text
@@ -204,7 +295,7 @@ class _Parser:
             address, _, _bits = word.partition("/")
             if pack(address) is None:
                 path = at + len(address)
-                self.fail(path, "a rule has no path", f"whole hosts are allowed or denied: {self.text[:path]}")
+                self.fail(path, "only http rules have a path", self.without_path(path))
             return self.address(word, at, version=4)
         if word.startswith("*."):
             return Host(SUFFIX, self.name(word[2:], at + 2))
@@ -266,6 +357,23 @@ class _Parser:
                 at, f"{text} has bits set behind the first {bits}", f"{network.text}, or {text} for the one address"
             )
         return network
+
+
+def _path_start(rest: str) -> int:
+    """Where the path begins in ``HOST[:PORT][/PATH]``, or -1: the slash of a prefix length is none."""
+    after = 0
+    if rest.startswith("["):
+        after = rest.find("]") + 1
+    else:
+        address, slash, _ = rest.partition("/")
+        packed = pack(address) if slash else None
+        if packed is None:
+            return rest.find("/")
+        after = len(address)
+    digits = rest[after + 1 :].partition(":")[0].partition("/")[0]
+    if rest[after : after + 1] == "/" and digits.isdigit():
+        after += 1 + len(digits)
+    return rest.find("/", after)
 
 
 def _is_numeric(label: str) -> bool:

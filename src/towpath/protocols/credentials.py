@@ -1,8 +1,10 @@
-"""What a side proves itself with: a chain and the key of its leaf, from PEM files."""
+"""What a side proves itself with: a chain and the key of its leaf, from PEM files; and which of several."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from towpath.errors import ConfigInvalid
+from towpath.trust.identities import choose
 
-__all__ = ["Credentials"]
+__all__ = ["Credentials", "Files", "Identities", "choose_files"]
+
+Files = tuple[Path, Path]
+"""A chain, leaf first, and the key of its leaf, in PEM."""
+Identities = Sequence[Files] | Callable[[list[x509.Name]], Files | None]
+"""What a client chooses from, or who chooses: called with the authorities that the server accepts (none: any)."""
 
 
 @dataclass(frozen=True)
@@ -33,3 +41,15 @@ class Credentials:
     @property
     def chain(self) -> list[bytes]:
         return [certificate.public_bytes(Encoding.DER) for certificate in self.certificates]
+
+
+def choose_files(offered: Identities, acceptable: Sequence[bytes]) -> Files | None:
+    """The identity for a server that accepts these authorities, in DER.
+
+    Raises what the chooser raises, `ConfigInvalid` and `OSError` for files that cannot be used.
+    """
+    if callable(offered):
+        return offered([x509.Name.from_bytes(name) for name in acceptable])
+    loaded = [(Credentials.load(*files), files) for files in offered]
+    chosen = choose([credentials for credentials, _ in loaded], acceptable, datetime.now(UTC))
+    return next((files for credentials, files in loaded if credentials is chosen), None)

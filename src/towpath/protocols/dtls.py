@@ -10,19 +10,19 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from ipaddress import ip_address
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography.x509 import load_der_x509_certificate
 from OpenSSL import SSL
 
 from towpath.errors import ConfigInvalid, ConnectionFailed, EndOfStream, Misuse, PeerViolation
-from towpath.protocols.dtls_identity import IdentityChoice
+from towpath.protocols.credentials import Files, Identities
 from towpath.protocols.dtls_records import alert_record, datagrams
+from towpath.protocols.identity_choice import IdentityChoice
 from towpath.protocols.layer import Layer, Link
 from towpath.protocols.message import Message
 from towpath.protocols.openssl_buffers import drain, reason_of
+from towpath.protocols.openssl_object import is_address
 from towpath.protocols.stack import Stack
 from towpath.protocols.tls import TlsDetails
 
@@ -56,8 +56,8 @@ class Dtls(Layer[TlsDetails]):
         policy: Policy | None = None,
         anchors: Anchors | None = None,
         evidence: Evidence | None = None,
-        identity: tuple[Path, Path] | None = None,
-        identities: Sequence[tuple[Path, Path]] = (),
+        identity: Files | None = None,
+        identities: Identities = (),
         clients: ClientPolicy | None = None,
         mtu: int = 1200,
     ) -> None:
@@ -65,8 +65,9 @@ class Dtls(Layer[TlsDetails]):
 
         `server_name` replaces the endpoint's host, in SNI and in the judgement. `policy` is `Policy.apple`, `anchors`
         the system's. `identity` is a chain and a key in PEM files: a server needs one; `identities` are what a client
-        chooses from by the authorities that the server accepts. A server with `clients` demands certificates, and says
-        from whom. `mtu` is how many bytes a datagram of the handshake has at most.
+        chooses from by the authorities that the server accepts, or a function that chooses (see `Tls`). A server with
+        `clients` demands certificates, and says from whom. `mtu` is how many bytes a datagram of the handshake has at
+        most.
         """
         self.server_name = server_name
         self.alpn = tuple(alpn)
@@ -74,7 +75,7 @@ class Dtls(Layer[TlsDetails]):
         self.anchors = anchors
         self.evidence = evidence
         self.identity = identity
-        self.identities = tuple(identities)
+        self.identities = identities if callable(identities) else tuple(identities)
         self.clients = clients
         self.mtu = mtu
         self._secret = secrets.token_bytes(32)
@@ -164,20 +165,20 @@ class Dtls(Layer[TlsDetails]):
             made = SSL.Connection(context, None)
             if self._choice is not None:
                 self._choice.serve(made)
-            if not _is_address(self._name):
+            if not is_address(self._name):
                 made.set_tlsext_host_name(self._name.encode("idna"))
             made.set_connect_state()
         made.set_ciphertext_mtu(self.mtu)
         return made
 
-    def _client_context(self, identity: tuple[Path, Path] | None) -> SSL.Context:
+    def _client_context(self, identity: Files | None) -> SSL.Context:
         context = _context(identity)
         context.set_verify(SSL.VERIFY_PEER, _leave_it_to_us)
         if self.alpn:
             context.set_alpn_protos([word.encode() for word in self.alpn])
         return context
 
-    def _server_context(self, identity: tuple[Path, Path]) -> SSL.Context:
+    def _server_context(self, identity: Files) -> SSL.Context:
         context = _context(identity)
         context.set_cookie_generate_callback(lambda connection: self._cookie())
         context.set_cookie_verify_callback(lambda connection, cookie: hmac.compare_digest(cookie, self._cookie()))
@@ -225,6 +226,7 @@ class Dtls(Layer[TlsDetails]):
                 alpn=dtls.get_alpn_proto_negotiated().decode() or None,
                 resumed=False,
                 trust=self._trust,
+                acceptable=tuple(name.rfc4514_string() for name in dtls.get_client_ca_list(as_cryptography=True)),
             )
             self.schedule_wakeup(None)
             self.mark_ready()
@@ -290,7 +292,7 @@ class Dtls(Layer[TlsDetails]):
             self.write(Message(datagram))
 
 
-def _context(identity: tuple[Path, Path] | None) -> SSL.Context:
+def _context(identity: Files | None) -> SSL.Context:
     context = SSL.Context(SSL.DTLS_METHOD)
     context.set_min_proto_version(_VERSION_1_2)
     context.set_cipher_list(_FORWARD_SECRET)
@@ -308,12 +310,4 @@ def _context(identity: tuple[Path, Path] | None) -> SSL.Context:
 
 def _leave_it_to_us(*facts: object) -> bool:
     """OpenSSL's own verdict does not count."""
-    return True
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
     return True

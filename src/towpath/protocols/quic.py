@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from towpath.errors import ConnectionFailed, Misuse
@@ -14,6 +13,7 @@ from towpath.errors import ConnectionFailed, Misuse
 if TYPE_CHECKING:
     from aioquic.tls import SessionTicket
 
+    from towpath.protocols.credentials import Files, Identities
     from towpath.trust.anchors import Anchors
     from towpath.trust.evidence import Evidence
     from towpath.trust.identities import ClientPolicy
@@ -128,8 +128,8 @@ class Quic:
 
     `server_name` replaces the endpoint's host, in SNI and in the judgement. `policy` is `Policy.apple`, `anchors` the
     system's. `identity` is a chain and a key in PEM files: a server needs one; `identities` are what a client chooses
-    from by the authorities that the server accepts. A server with `clients` demands certificates. Raises `Misuse`
-    without an ALPN protocol, which QUIC needs (RFC 9001 section 8.1).
+    from by the authorities that the server accepts, or a function that chooses (see `Tls`). A server with `clients`
+    demands certificates. Raises `Misuse` without an ALPN protocol, which QUIC needs (RFC 9001 section 8.1).
     """
 
     alpn: Sequence[str]
@@ -137,8 +137,8 @@ class Quic:
     policy: Policy | None = None
     anchors: Anchors | None = None
     evidence: Evidence | None = None
-    identity: tuple[Path, Path] | None = None
-    identities: Sequence[tuple[Path, Path]] = ()
+    identity: Files | None = None
+    identities: Identities = ()
     clients: ClientPolicy | None = None
     idle_timeout: float = 30.0
     """Seconds of silence after which the connection is dead (RFC 9000 section 10.1); the peer may want less."""

@@ -12,12 +12,11 @@ from aioquic import tls
 from aioquic._buffer import Buffer
 
 from towpath.errors import PeerViolation
-from towpath.protocols.credentials import Credentials
+from towpath.protocols.credentials import Credentials, choose_files
 from towpath.protocols.quic import Quic
 from towpath.trust.anchors import Anchors
 from towpath.trust.evidence import NOTHING
 from towpath.trust.handshake import Presented, alert_for, judge
-from towpath.trust.identities import choose
 from towpath.trust.policy import Policy
 from towpath.trust.result import TrustRefused, TrustResult
 
@@ -29,6 +28,7 @@ _AUTHORITIES = 47
 
 class _Told(IntEnum):
     CERTIFICATE_UNKNOWN = 46
+    INTERNAL_ERROR = 80
     CERTIFICATE_REQUIRED = 116
 
 
@@ -85,7 +85,8 @@ class Guard:
     def choose(self, acceptable: list[bytes]) -> Credentials | None:
         """The identity that a client shows."""
         offered = self._options.identities or ((self._options.identity,) if self._options.identity else ())
-        return choose([Credentials.load(*files) for files in offered], acceptable, datetime.now(UTC))
+        chosen = choose_files(offered, acceptable)
+        return Credentials.load(*chosen) if chosen is not None else None
 
 
 class JudgedTls(tls.Context):
@@ -109,7 +110,11 @@ class JudgedTls(tls.Context):
             acceptable = [name for kind, data in extensions if kind == _AUTHORITIES for name in authorities(data)]
         except PeerViolation as violation:
             raise tls.AlertDecodeError(str(violation)) from violation
-        chosen = self.guard.choose(acceptable)
+        try:
+            chosen = self.guard.choose(acceptable)
+        except Exception as error:  # the chooser is a program's own
+            self.guard.refused = error
+            raise _Refusal(_Told.INTERNAL_ERROR, str(error)) from error
         if chosen is not None:
             self.certificate, *self.certificate_chain = chosen.certificates
             self.certificate_private_key = chosen.key

@@ -21,7 +21,12 @@ from towpath.protocols.stack import Stack
 from towpath.protocols.tls_alert import alert_record, reason_of
 
 if TYPE_CHECKING:
+    from OpenSSL import SSL
+
+    from towpath.protocols.credentials import Files, Identities
+    from towpath.protocols.openssl_object import OpensslObject, OpensslSettings
     from towpath.trust.anchors import Anchors
+    from towpath.trust.context import TrustContext
     from towpath.trust.evidence import Evidence
     from towpath.trust.identities import ClientPolicy
     from towpath.trust.policy import Policy
@@ -43,6 +48,8 @@ class TlsDetails:
     resumed: bool
     trust: TrustResult | None
     """`None` where no certificate was asked for: of the clients of a server without `clients`."""
+    acceptable: tuple[str, ...] = ()
+    """The authorities whose clients the server accepts (RFC 4514 names), as far as a client with `identities` saw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +64,11 @@ class _Shared:
     """What all connections of one pattern have in common: contexts are dear to make, sessions are to be found again."""
 
     def __init__(self) -> None:
-        self.client: ssl.SSLContext | None = None
+        self.client: TrustContext | None = None
         self.server: ssl.SSLContext | None = None
+        self.openssl: OpensslSettings | None = None
+        self.demanding: SSL.Context | None = None
+        """A server's that demands certificates."""
         self.sessions: OrderedDict[str, _Known] = OrderedDict()
 
     def remember(self, name: str, session: ssl.SSLSession, trust: TrustResult) -> None:
@@ -94,7 +104,8 @@ class Tls(Layer[TlsDetails]):
         policy: Policy | None = None,
         anchors: Anchors | None = None,
         evidence: Evidence | None = None,
-        identity: tuple[Path, Path] | None = None,
+        identity: Files | None = None,
+        identities: Identities = (),
         clients: ClientPolicy | None = None,
         minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
         maximum: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
@@ -105,7 +116,10 @@ class Tls(Layer[TlsDetails]):
 
         `server_name` replaces the endpoint's host, in SNI and in the judgement. `policy` is `Policy.apple`, `anchors`
         the system's. `identity` is a chain and a key in PEM files: a server needs one, a client shows it when asked.
-        A server with `clients` demands certificates. `key_log` gets the secrets in the form of NSS, for debugging.
+        `identities` are what a client chooses from by the authorities that the server accepts (the one in date that is
+        valid longest), or a function that chooses: it is given their names, none where any will do, and gives files or
+        `None`. A server with `clients` demands certificates, and says from whom. Neither resumes sessions. `key_log`
+        gets the secrets in the form of NSS, for debugging.
         """
         self.server_name = server_name
         self.alpn = tuple(alpn)
@@ -113,6 +127,7 @@ class Tls(Layer[TlsDetails]):
         self.anchors = anchors
         self.evidence = evidence
         self.identity = identity
+        self.identities = identities if callable(identities) else tuple(identities)
         self.clients = clients
         self.minimum = minimum
         self.maximum = maximum
@@ -123,7 +138,7 @@ class Tls(Layer[TlsDetails]):
     def attach(self, stack: Stack, place: int, link: Link) -> None:
         super().attach(stack, place, link)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object: ssl.SSLObject | None = None
+        self._object: ssl.SSLObject | OpensslObject | None = None
         self._agreed: TlsDetails | None = None
         self._trust: TrustResult | None = None
         self._resuming: _Known | None = None
@@ -171,9 +186,11 @@ class Tls(Layer[TlsDetails]):
     def describe(self) -> TlsDetails | None:
         return self._agreed
 
-    def _wrap(self) -> ssl.SSLObject:
+    def _wrap(self) -> ssl.SSLObject | OpensslObject:
         self._name = self.server_name or self.link.host or ""
         if self.link.is_server:
+            if self.clients is not None:
+                return self._demanding(self.clients)
             context = self._shared.server = self._shared.server or self._server_context()
             return context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         if not self._name:
@@ -182,11 +199,35 @@ class Tls(Layer[TlsDetails]):
             raise error
         context = self._shared.client = self._shared.client or self._client_context()
         name = self._name.partition("%")[0]
+        if self.identities:
+            return self._choosing(name, context)
         self._resuming = self._shared.known(self._name) if self.resumption else None
         session = self._resuming.session if self._resuming else None
         return context.wrap_bio(self._incoming, self._outgoing, server_hostname=name, session=session)
 
-    def _client_context(self) -> ssl.SSLContext:
+    def _choosing(self, name: str, judge: TrustContext) -> OpensslObject:
+        from towpath.protocols.openssl_object import OpensslObject
+
+        settings = self._shared.openssl = self._shared.openssl or self._openssl(judge)
+        return OpensslObject.to_server(settings, name, self.identities, (self._incoming, self._outgoing))
+
+    def _demanding(self, clients: ClientPolicy) -> OpensslObject:
+        from towpath.protocols.openssl_object import OpensslObject
+        from towpath.trust.context import client_judge
+
+        settings = self._shared.openssl = self._shared.openssl or self._openssl(client_judge(clients))
+        context = self._shared.demanding
+        if context is None:
+            context = settings.for_server(self._own_identity())
+            self._shared.demanding = context
+        return OpensslObject.to_client(settings, context, (self._incoming, self._outgoing))
+
+    def _openssl(self, judge: TrustContext) -> OpensslSettings:
+        from towpath.protocols.openssl_object import OpensslSettings
+
+        return OpensslSettings(judge, alpn=self.alpn, minimum=self.minimum, maximum=self.maximum, key_log=self.key_log)
+
+    def _client_context(self) -> TrustContext:
         from towpath.trust.context import ssl_context
         from towpath.trust.evidence import NOTHING
         from towpath.trust.policy import Policy
@@ -194,18 +235,24 @@ class Tls(Layer[TlsDetails]):
         context = ssl_context(self.policy or Policy.apple, self.anchors, evidence=self.evidence or NOTHING)
         if self.identity is not None:
             context.load_cert_chain(*self.identity)
-        return self._common(context)
+        self._equip(context)
+        return context
 
     def _server_context(self) -> ssl.SSLContext:
         from towpath.trust.context import server_context
 
+        context = server_context(*self._own_identity())
+        self._equip(context)
+        return context
+
+    def _own_identity(self) -> Files:
         if self.identity is None:
             error = Misuse("a TLS server needs a certificate and its key")
             error.hint = "give Parameters.tls an identity: (chain.pem, key.pem)"
             raise error
-        return self._common(server_context(*self.identity, self.clients))
+        return self.identity
 
-    def _common(self, context: ssl.SSLContext) -> ssl.SSLContext:
+    def _equip(self, context: ssl.SSLContext) -> None:
         # Judged here, once and before the next flight leaves, instead of when the handshake is over.
         context.sslobject_class = ssl.SSLObject
         context.minimum_version, context.maximum_version = self.minimum, self.maximum
@@ -213,9 +260,8 @@ class Tls(Layer[TlsDetails]):
             context.set_alpn_protocols(list(self.alpn))
         if self.key_log is not None:
             context.keylog_filename = str(self.key_log)
-        return context
 
-    def _handshake(self, tls: ssl.SSLObject) -> None:
+    def _handshake(self, tls: ssl.SSLObject | OpensslObject) -> None:
         done = False
         try:
             tls.do_handshake()
@@ -236,11 +282,12 @@ class Tls(Layer[TlsDetails]):
                 alpn=tls.selected_alpn_protocol(),
                 resumed=bool(tls.session_reused),
                 trust=self._trust,
+                acceptable=_acceptable(tls),
             )
             self._keep_session = self.resumption and not self.link.is_server
             self.mark_ready()
 
-    def _verdict(self, tls: ssl.SSLObject, done: bool) -> TrustResult | None:
+    def _verdict(self, tls: ssl.SSLObject | OpensslObject, done: bool) -> TrustResult | None:
         """The verdict on the peer as soon as it has shown its certificate; raises `TrustRefused`."""
         from towpath.trust.context import TrustContext
         from towpath.trust.handshake import alert_for
@@ -265,11 +312,13 @@ class Tls(Layer[TlsDetails]):
                 self.write(Message(alert_record(alert_for(failure)), False))
             raise
 
-    def _failure(self, tls: ssl.SSLObject, error: ssl.SSLError) -> Exception:
+    def _failure(self, tls: ssl.SSLObject | OpensslObject, error: ssl.SSLError) -> Exception:
         """The error that says it best: our own verdict where OpenSSL refused a certificate."""
         from towpath.trust.context import TrustContext
         from towpath.trust.result import TrustRefused
 
+        if isinstance(error, TrustRefused):
+            return error
         if isinstance(error, ssl.SSLCertVerificationError) and isinstance(tls.context, TrustContext):
             try:
                 tls.context.judge(tls, tls.server_hostname)
@@ -279,7 +328,7 @@ class Tls(Layer[TlsDetails]):
                 pass
         return ConnectionFailed(self._name or "client", f"TLS: {reason_of(error)}")
 
-    def _read(self, tls: ssl.SSLObject) -> None:
+    def _read(self, tls: ssl.SSLObject | OpensslObject) -> None:
         try:
             while True:
                 content = tls.read(_READ)
@@ -320,7 +369,11 @@ class Tls(Layer[TlsDetails]):
             self.write(Message(data, False))
 
 
-def _shows_certificate(tls: ssl.SSLObject) -> bool:
+def _shows_certificate(tls: ssl.SSLObject | OpensslObject) -> bool:
     inner: Any = getattr(tls, "_sslobj", None)
     source: Any = tls if hasattr(tls, "get_unverified_chain") else inner
     return bool(source is not None and source.get_unverified_chain())
+
+
+def _acceptable(tls: ssl.SSLObject | OpensslObject) -> tuple[str, ...]:
+    return () if isinstance(tls, ssl.SSLObject) else tuple(name.rfc4514_string() for name in tls.acceptable)

@@ -76,7 +76,7 @@ class EchoIntake:
     def _open(self, key: Key) -> _Pinger | int:
         source, identifier, address = key
         flow = Flow("icmp", source, identifier, address, 0)
-        decision = self._judge.flow("icmp", address, 0)
+        decision = self._judge.flow(flow)
         self._ledger.opened(flow, decision, self._judge.names.of(address))
         if decision.verdict == "deny":
             self._ledger.refused(flow, decision)

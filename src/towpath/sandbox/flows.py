@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from towpath.hosting.screening import Screening
     from towpath.kernel.system import owners
     from towpath.policy.policy import Decision
+    from towpath.wire.http_request import Head
 
 __all__ = ["Flow"]
 
 _MOST_SAID = 64
-"""Hosts of one HTTP connection that are remembered."""
+"""Hosts of one HTTP connection that are remembered, and requests."""
+_LONGEST_PATH = 512
 
 
 class Flow:
@@ -23,14 +25,15 @@ class Flow:
 
     `address` is packed; it is `b""` for a question that was refused before it had one. `name_from` says how the name
     was learnt: "dns", "sni", "host", "quic sni", "question" or "". `names` are all that DNS gave the address, `said`
-    what the bytes named, with how. `sent` and `received` are the program's bytes, `packets` what was counted of both.
-    `screening` is the flow before the filters, `by` the filter that dropped it, `cut` whether it had begun by then.
+    what the bytes named, with how; `requests` are those of plain HTTP, "METHOD HOST PATH" without the query. `sent` and
+    `received` are the program's bytes, `packets` what was counted of both. `screening` is the flow before the filters,
+    `by` the filter that dropped it, `cut` whether it had begun by then.
     """
 
     __slots__ = (
         "address", "by", "cut", "decision", "direction", "ended", "error", "held", "name", "name_from", "names",
-        "number", "owner", "packets", "port", "received", "said", "screening", "sent", "source", "source_port",
-        "started", "transport",
+        "number", "owner", "packets", "port", "received", "requests", "said", "screening", "sent", "source",
+        "source_port", "started", "transport",
     )  # fmt: skip
 
     def __init__(self, transport: str, source: bytes, source_port: int, address: bytes, port: int) -> None:
@@ -45,6 +48,7 @@ class Flow:
         self.name_from = ""
         self.names: tuple[str, ...] = ()
         self.said: dict[str, str] = {}
+        self.requests: list[str] = []
         self.owner: owners.Owner | None = None
         self.held: owners.Found | None = None
         self.decision: Decision | None = None
@@ -63,6 +67,12 @@ class Flow:
         self.name, self.name_from = name, how
         if len(self.said) < _MOST_SAID:
             self.said[name] = how
+
+    def note_request(self, head: Head) -> None:
+        """A request of plain HTTP; the same one is noted once."""
+        text = f"{head.method} {head.host} {head.path[:_LONGEST_PATH]}"
+        if len(self.requests) < _MOST_SAID and text not in self.requests:
+            self.requests.append(text)
 
     @property
     def host(self) -> str:

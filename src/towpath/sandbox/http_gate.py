@@ -1,4 +1,4 @@
-"""Every plain-HTTP request of a connection, judged by the host it names (RFC 9110, RFC 9112)."""
+"""Every plain-HTTP request of a connection, judged by its host, method and path (RFC 9110, RFC 9112)."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ def farewell(reason: str, hint: str | None) -> bytes:
 
 
 class HttpGate:
-    """A `towpath.sandbox.stream.Gate`. `ask(host)` decides; `refused(decision, violation)` is told of a refusal."""
+    """A `towpath.sandbox.stream.Gate`. `ask(head)` decides; `refused(decision, violation)` is told of a refusal."""
 
     def __init__(
-        self, ask: Callable[[str], Decision], refused: Callable[[Decision | None, PeerViolation | None], bytes]
+        self, ask: Callable[[Head], Decision], refused: Callable[[Decision | None, PeerViolation | None], bytes]
     ) -> None:
         self._ask = ask
         self._refused = refused
         self._reader = RequestReader()
         self._requests = 0
         self._held: bytes = b""
+        self.hears = True
         self.waiting = False
         self.open = False
 
@@ -58,7 +59,7 @@ class HttpGate:
         return b"".join(passed)
 
     def _judge(self, head: Head) -> None:
-        decision = self._ask(head.host)
+        decision = self._ask(head)
         if decision.verdict != "allow":
             raise Refused(self._refused(decision, None))
         self._requests += 1

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 from towpath.kernel.system import addresses
 from towpath.policy.guard import embedded, guarded, is_public_name, local_kind, private_kind
 from towpath.policy.policy import Decision, Policy
+from towpath.policy.program import Program
+from towpath.policy.request import Asked
+from towpath.sandbox.name_spread import NameSpread
 from towpath.wire import dns
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from towpath.hosting.names import NameEvidence
+    from towpath.sandbox.flows import Flow
 
 __all__ = ["Judge"]
 
@@ -19,23 +25,59 @@ _MOST_REMEMBERED = 65536
 _OPEN = Decision("allow", None, "the run has no policy", "", None)
 
 
-class Judge:
-    """Decides once for each destination and remembers it until the names of an address change."""
+class _Who:
+    """The program behind a flow, looked for when a rule asks."""
 
-    def __init__(self, policy: Policy, names: NameEvidence, own: addresses.OwnAddresses) -> None:
+    __slots__ = ("_find", "_flow", "asked")
+
+    def __init__(self, flow: Flow, find: Callable[[Flow], None]) -> None:
+        self._flow = flow
+        self._find = find
+        self.asked = False
+
+    def __call__(self) -> Program | None:
+        self.asked = True
+        self._find(self._flow)
+        owner = self._flow.owner
+        if owner is None:
+            return None
+        return Program(owner.program, owner.executable, owner.command, tuple(name for _, name in owner.parents))
+
+
+class Judge:
+    """Decides once for each destination and remembers it until the names of an address change.
+
+    Where a rule asks for the program, `find_owner` looks for it, and nothing is remembered.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        names: NameEvidence,
+        own: addresses.OwnAddresses,
+        find_owner: Callable[[Flow], None] = lambda _flow: None,
+    ) -> None:
         self.policy = policy
         self.names = names
         self._own = own
+        self._find_owner = find_owner
         self._decided: dict[tuple[str, bytes, int, str, str | None], Decision] = {}
         self._stamp: tuple[int, frozenset[bytes]] = (0, own.addresses)
+        self._spread = NameSpread()
+        self.tell: Callable[[str], None] = lambda _text: None
+        """Called with what the person who started the run should know and no refusal says."""
 
-    def flow(self, transport: str, address: bytes, port: int) -> Decision:
+    def flow(self, flow: Flow) -> Decision:
         """Before any byte: "allow", "deny", or "look" at what the flow says of itself."""
+        transport, address, port = flow.transport, flow.address, flow.port
         names = self._names(address)
         key = (transport, address, port, "", None)
         decision = self._decided.get(key)
         if decision is None:
-            decision = self._decided[key] = self._decide(transport, address, port, names)
+            who = _Who(flow, self._find_owner) if self.policy.asks_who else None
+            decision = self._decide(transport, address, port, names, who)
+            if who is None or not who.asked:
+                self._decided[key] = decision
         return decision
 
     def _names(self, address: bytes) -> tuple[str, ...]:
@@ -47,14 +89,14 @@ class Judge:
             self._stamp = stamp
         return names
 
-    def _decide(self, transport: str, address: bytes, port: int, names: tuple[str, ...]) -> Decision:
+    def _decide(self, transport: str, address: bytes, port: int, names: tuple[str, ...], who: _Who | None) -> Decision:
         text = text_of(address)
         guarded = self._guard(transport, address, text, port)
         if guarded is not None:
             return guarded
         if self.policy.empty:
             return _OPEN
-        return self.policy.decide_flow(transport, text, port, names)
+        return self.policy.decide_flow(transport, text, port, names, who)
 
     def _guard(self, transport: str, address: bytes, text: str, port: int) -> Decision | None:
         kind = local_kind(text) or ("an address of this host" if self._leads_here(address, text) else None)
@@ -75,19 +117,31 @@ class Judge:
             )
         )
 
-    def seen(self, transport: str, address: bytes, port: int, scheme: str, name: str | None) -> Decision:
-        """After looking at the bytes: "allow" or "deny"."""
+    def seen(self, flow: Flow, scheme: str, name: str | None, asked: Asked | None = None) -> Decision:
+        """After looking at the bytes: "allow" or "deny". `asked` is the HTTP request, if it is one."""
+        transport, address, port = flow.transport, flow.address, flow.port
         names = self._names(address)
+        if not self.policy.reads_requests:
+            asked = None
         key = (transport, address, port, scheme, name)
-        decision = self._decided.get(key)
+        decision = self._decided.get(key) if asked is None else None
         if decision is None:
-            decision = self.policy.decide_seen(transport, text_of(address), port, names, scheme, name)
-            self._decided[key] = decision
+            who = _Who(flow, self._find_owner) if self.policy.asks_who else None
+            decision = self.policy.decide_seen(transport, text_of(address), port, names, scheme, name, asked, who)
+            if asked is None and (who is None or not who.asked):
+                self._decided[key] = decision
         return decision
 
     def question(self, name: str) -> Decision:
         """May a DNS question for this name leave?"""
-        return _OPEN if self.policy.empty else self.policy.decide_name(name)
+        if self.policy.empty:
+            return _OPEN
+        decision = self.policy.decide_name(name)
+        if decision.verdict == "allow" and decision.rule is not None:
+            many = self._spread.note(decision.rule, name)
+            if many is not None:
+                self.tell(many)
+        return decision
 
     def screen(self, name: str, answer: bytes) -> dns.Screened:
         """The answer to a question for `name` as the program may see it. Raises `PeerViolation`."""

@@ -24,6 +24,7 @@ from towpath.sandbox.services import Services
 from towpath.wire import quic_keys
 
 if TYPE_CHECKING:
+    from towpath.sandbox.capture import Capture
     from towpath.sandbox.filter_run import FilterRun
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
@@ -54,6 +55,7 @@ class Manager:
             table=options.report == "table",
         )
         self._learnt = self._open_learnt()
+        self._capture = self._open_capture()
         self._warn_of_loopback()
         self._loop = Loop()
         self._services: Services | None = None
@@ -93,7 +95,7 @@ class Manager:
             return None
         from towpath.policy.learn import Learner
 
-        self._ledger.learner = Learner()
+        self._ledger.learner = Learner(requests=self._options.learn_requests)
         try:
             return open(path, "x", encoding="utf-8")
         except FileExistsError:
@@ -101,6 +103,24 @@ class Manager:
             raise ConfigInvalid("--learn", f"{path} exists already", hint) from None
         except OSError as error:
             raise ConfigInvalid("--learn", f"{path}: {error.strerror}") from None
+
+    def _open_capture(self) -> Capture | None:
+        if self._options.capture is None:
+            return None
+        from towpath.sandbox.capture import Capture
+
+        capture = Capture(self._options.capture, " ".join(self._options.argv), secrets=self._options.capture_secrets)
+        self._ledger.observe(capture)
+        return capture
+
+    def _close_capture(self, capture: Capture) -> None:
+        try:
+            lost = capture.finish()
+        except OSError as error:
+            self._ledger.say("error", f"{self._options.capture} is not whole: {error.strerror}")
+            return
+        if lost:
+            self._ledger.say("warning", f"{lost} packets are not in {self._options.capture}: they came too fast")
 
     def _write_learnt(self, file: TextIO) -> None:
         """Whatever the command has written there meanwhile goes."""
@@ -135,6 +155,7 @@ class Manager:
             self._options,
             self._filtered_by(),
             self._filters.proxy if self._filters else None,
+            self._capture,
         )
         services.publish(self._options.publish)
         signals = system.signals.SignalReader()
@@ -143,7 +164,10 @@ class Manager:
         system.signals.step_back()
         imports.close()
         static = self._filters.static_table() if self._filters is not None else []
-        self._scope.release({"TOWPATH_POLICY": self._policy_text()}, static)
+        environment = {"TOWPATH_POLICY": self._policy_text()}
+        if self._capture is not None and self._capture.key_log is not None:
+            environment["SSLKEYLOGFILE"] = self._capture.key_log
+        self._scope.release(environment, static)
         services.start()
         self._loop.run()
         assert self._ended is not None
@@ -217,6 +241,8 @@ class Manager:
             self._services.close()
         if self._filters is not None:
             self._filters.stop()
+        if self._capture is not None:
+            self._close_capture(self._capture)
         self._ledger.finish()
         if self._learnt is not None:
             self._write_learnt(self._learnt)

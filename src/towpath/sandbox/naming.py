@@ -17,6 +17,7 @@ __all__ = ["NamingGate"]
 class NamingGate:
     """A gate that lets everything pass. Of TLS it notes the server's name, of HTTP the host of every request."""
 
+    hears = False
     waiting = False
 
     def __init__(self, flow: Flow) -> None:
@@ -48,6 +49,7 @@ class NamingGate:
             for part in requests.receive(data):
                 if isinstance(part, http_request.Head):
                     self._flow.note(part.host, "host")
+                    self._flow.note_request(part)
         except PeerViolation:
             self.open = True  # whatever it is, a rule for HTTP would not let it pass
 

@@ -32,4 +32,7 @@ class RunOptions(NamedTuple):
     protect: bool = True
     learn: str | None = None
     learn_wildcards: bool = False
+    learn_requests: bool = False
+    capture: str | None = None
+    capture_secrets: bool = False
     dns: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.kernel.scope import Scope
     from towpath.policy.policy import Policy
+    from towpath.sandbox.capture import Capture
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.options import RunOptions
     from towpath.sandbox.report import Ledger
@@ -43,14 +45,19 @@ class Services:
         options: RunOptions,
         filtered_by: Callable[[Judge], Filtering | None] | None,
         proxy: DnsProvider | None,
+        capture: Capture | None = None,
     ) -> None:
         held = scope.attachments
         self._loop = loop
         self._ledger = ledger
         self._queue = held.queue
+        self._capture = capture
+        if capture is not None and held.tap is not None:
+            capture.begin(loop, held.tap)
         self._pool = pipes.PipePool()
         self._own = addresses.OwnAddresses()
-        judge = Judge(policy, NameEvidence(), self._own)
+        judge = Judge(policy, NameEvidence(), self._own, ledger.find_owner)
+        judge.tell = ledger.warn
         filtering = filtered_by(judge) if filtered_by is not None else None
         injector = Injector(held.raw_udp, held.raw_icmp)
         local = frozenset(options.allow_local)
@@ -93,12 +100,16 @@ class Services:
             except PeerViolation:
                 queue.verdict(identity, DROP)
                 continue
+            if self._capture is not None:
+                self._capture.queued(time.time_ns(), data)
             if packet.protocol == ip.TCP:
                 self._tcp.syn(identity, packet)
             elif packet.protocol == ip.UDP:
                 self._udp.first(identity, packet)
             elif (packet.version, packet.protocol) in _ECHO:
                 self._echo.request(identity, packet)
+                if self._capture is not None:
+                    self._capture.taken(data)
             else:
                 queue.verdict(identity, DROP)
         self._ledger.overruns = queue.overruns

@@ -18,13 +18,16 @@ from towpath.hosting.loop import BOTH_EDGES, FAILING, IN, Loop, Patience
 from towpath.kernel.scope import DROP, REPEAT
 from towpath.kernel.system import pipes, sockets
 from towpath.policy.policy import Decision
+from towpath.policy.request import Asked
 from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
 from towpath.sandbox.hello_gate import HelloGate
 from towpath.sandbox.http_gate import HttpGate, farewell
 from towpath.sandbox.look import PATIENCE, Look
 from towpath.sandbox.naming import NamingGate
+from towpath.sandbox.proxy_note import ProxyNote
 from towpath.sandbox.stream import Gate, Stream
+from towpath.wire.http_request import Head
 from towpath.wire.ip import Packet, text_of, version_of
 
 if TYPE_CHECKING:
@@ -92,9 +95,8 @@ class TcpIntake:
             self._queue.verdict(packet_id, DROP)
             return
         flow = Flow("tcp", *key)
-        address, port = packet.destination, packet.destination_port
-        decision = self._decide(address, port)
-        self._ledger.opened(flow, decision, self._judge.names.of(address))
+        decision = self._decide(flow)
+        self._ledger.opened(flow, decision, self._judge.names.of(flow.address))
         if decision.verdict == "deny":
             self._ledger.refused(flow, decision)  # first: once it is told, the program may be gone
             self._queue.verdict(packet_id, REPEAT, ruleset.REFUSED)
@@ -144,10 +146,10 @@ class TcpIntake:
             server.close()
             self._fail(packet_id, key, flow, code)
 
-    def _decide(self, address: bytes, port: int) -> Decision:
-        if port in self._local and text_of(address) in ("127.0.0.1", "::1"):
-            return Decision("allow", None, f"--allow-local {port}", "address", None)
-        return self._judge.flow("tcp", address, port)
+    def _decide(self, flow: Flow) -> Decision:
+        if flow.port in self._local and text_of(flow.address) in ("127.0.0.1", "::1"):
+            return Decision("allow", None, f"--allow-local {flow.port}", "address", None)
+        return self._judge.flow(flow)
 
     def _outcome(
         self, events: int, packet_id: int, key: Key, flow: Flow, server: socket.socket, decision: Decision
@@ -210,7 +212,9 @@ class TcpIntake:
             if decision.verdict == "look":
                 self._look(flow, client, server)
             else:
-                self._relay(flow, client, server, NamingGate(flow) if self._ledger.learner is not None else None)
+                learning = self._ledger.learner is not None
+                gate = NamingGate(flow) if learning else ProxyNote(flow, self._ledger.warn)
+                self._relay(flow, client, server, gate)
 
     def _relay(
         self,
@@ -296,7 +300,7 @@ class TcpIntake:
         if words.scheme == "http":
             self._relay(flow, client, server, self._http_gate(flow), look)
             return
-        decision = self._judge.seen("tcp", flow.address, flow.port, words.scheme, words.name)
+        decision = self._judge.seen(flow, words.scheme, words.name)
         if words.scheme == "tls" and words.name:
             flow.note(words.name, "sni")
             if flow.screening is not None:
@@ -318,7 +322,7 @@ class TcpIntake:
     def _hello_gate(self, flow: Flow, first: int) -> HelloGate:
         def ask(name: str | None) -> Decision:
             flow.name = name or flow.name
-            return self._judge.seen("tcp", flow.address, flow.port, "tls", name)
+            return self._judge.seen(flow, "tls", name)
 
         def refused(decision: Decision | None, violation: PeerViolation | None) -> None:
             final = decision or Decision("deny", None, f"no second ClientHello: {violation}", "sni", None)
@@ -327,9 +331,10 @@ class TcpIntake:
         return HelloGate(first, ask, refused)
 
     def _http_gate(self, flow: Flow) -> HttpGate:
-        def ask(host: str) -> Decision:
-            decision = self._judge.seen("tcp", flow.address, flow.port, "http", host)
-            flow.note(host, "host")
+        def ask(head: Head) -> Decision:
+            decision = self._judge.seen(flow, "http", head.host, Asked(head.method, head.path, head.override))
+            flow.note(head.host, "host")
+            flow.note_request(head)
             if decision.verdict == "allow" and flow.decision is not decision:
                 self._ledger.decided(flow, decision)
             return decision

@@ -163,7 +163,7 @@ class UdpIntake:
                 decided(_SILENCE)
             return
         flow = Flow("udp", *key)
-        decision = self._judge.flow("udp", flow.address, flow.port)
+        decision = self._judge.flow(flow)
         self._ledger.opened(flow, decision, self._judge.names.of(flow.address))
         if decision.verdict == "deny":
             self._ledger.refused(flow, decision)
@@ -237,7 +237,7 @@ class UdpIntake:
             association.held = []
 
     def _admits(self, flow: Flow, hello: ClientHello) -> bool:
-        decision = self._judge.seen("udp", flow.address, flow.port, "quic", hello.server_name)
+        decision = self._judge.seen(flow, "quic", hello.server_name)
         if hello.server_name:
             flow.note(hello.server_name, "quic sni")
             if flow.screening is not None:
@@ -296,7 +296,7 @@ class UdpIntake:
     def _refuse(self, association: _Association) -> None:
         flow, fault = association.flow, association.quic.fault if association.quic else None
         if fault:
-            seen = self._judge.seen("udp", flow.address, flow.port, "other", None)
+            seen = self._judge.seen(flow, "other", None)
             decision = Decision("deny", seen.rule, f"{seen.reason} ({fault})", seen.evidence, seen.hint)
             if seen.verdict == "allow":
                 association.quic = None

@@ -132,7 +132,7 @@ class HostProcess:
 
     async def _serve(self, service: Service, stream: Stream) -> None:
         if isinstance(service, Http):
-            await serve_http(stream, self._host.name)
+            await serve_http(stream, self._host.name, service.folder)
         elif isinstance(service, Dns):
             await self._serve_dns(stream)
         else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import parse_qs, urlsplit
+import mimetypes
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from towpath.testing.streams import Stream
 
@@ -13,8 +15,11 @@ _HEAD_LIMIT = 1 << 16
 _BIG_CHUNK = b"towpath\n" * 8192
 
 
-async def serve_http(stream: Stream, host: str) -> None:
-    """Answers requests on one connection until either side ends it; `host` is the name the pages give."""
+async def serve_http(stream: Stream, host: str, folder: str | None = None) -> None:
+    """Answers requests on one connection until either side ends it; `host` is the name the pages give.
+
+    With a `folder` the pages are the files below it.
+    """
     buffer = b""
     while True:
         while b"\r\n\r\n" not in buffer:
@@ -45,7 +50,10 @@ async def serve_http(stream: Stream, host: str) -> None:
             if not buffer:
                 return
         buffer = buffer[length:]
-        await _answer(stream, host, method, target, lines, keep)
+        if folder is None:
+            await _answer(stream, host, method, target, lines, keep)
+        else:
+            await _answer_file(stream, Path(folder), method, target, keep)
         if not keep:
             return
 
@@ -74,6 +82,24 @@ async def _answer(stream: Stream, host: str, method: str, target: str, lines: li
     while size > 0:
         await stream.send(_BIG_CHUNK[:size])
         size -= len(_BIG_CHUNK)
+
+
+async def _answer_file(stream: Stream, folder: Path, method: str, target: str, keep: bool) -> None:
+    name, body = await asyncio.to_thread(_file, folder, unquote(urlsplit(target).path))
+    if body is None:
+        await stream.send(_head(404, 0, "text/plain", keep=keep))
+        return
+    head = _head(200, len(body), mimetypes.guess_type(name)[0] or "application/octet-stream", keep=keep)
+    await stream.send(head if method == "HEAD" else head + body)
+
+
+def _file(folder: Path, path: str) -> tuple[str, bytes | None]:
+    """The name and the bytes of what is served under a path; nothing from above the folder."""
+    file = (folder / path.lstrip("/")).resolve()
+    if file.is_dir():
+        file /= "index.html"
+    inside = file.is_file() and file.is_relative_to(folder.resolve())
+    return file.name, file.read_bytes() if inside else None
 
 
 def _number(arguments: dict[str, list[str]], name: str, default: int) -> int:

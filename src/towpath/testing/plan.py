@@ -62,11 +62,13 @@ class Service:
 class Http(Service):
     """HTTP/1.1: ``/`` names the host, ``/big?bytes=N``, ``/headers`` gives them back, ``/slow?seconds=S`` waits.
 
-    `bytes_per_second` makes every answer slow.
+    `bytes_per_second` makes every answer slow. With a `folder` it serves the files below that instead, as they are when
+    they are asked for: a folder by its ``index.html``, an encoded slash in a name as a slash.
     """
 
     port: int = 80
     bytes_per_second: int | None = None
+    folder: str | None = None
     kind: ClassVar[str] = "http"
 
 

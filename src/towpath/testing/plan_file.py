@@ -183,6 +183,7 @@ def _service(table: _Table) -> Service:
         fields["port"] = port
     if issubclass(found, Http):
         fields["bytes_per_second"] = table.number("bytes_per_second", 0) or None
+        fields["folder"] = table.text("folder", "") or None
     if issubclass(found, Https):
         fields["certificate"] = table.text("certificate", "good")
         if fields["certificate"] not in get_args(Certificate):

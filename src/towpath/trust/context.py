@@ -15,12 +15,12 @@ from typing import Any
 from towpath.errors import TowpathError
 from towpath.trust.anchors import Anchors
 from towpath.trust.evidence import NOTHING, Evidence
-from towpath.trust.handshake import Presented, judge
+from towpath.trust.handshake import Presented, ShowsChain, judge
 from towpath.trust.identities import ClientPolicy
 from towpath.trust.policy import Policy
 from towpath.trust.result import TrustRefused, TrustResult
 
-__all__ = ["HandshakeRefused", "TrustContext", "server_context", "ssl_context"]
+__all__ = ["HandshakeRefused", "TrustContext", "client_judge", "server_context", "ssl_context"]
 
 FORWARD_SECRET = "ECDHE+AESGCM:ECDHE+AES"
 """Ephemeral key exchange with AES, in the words of OpenSSL; TLS 1.3 has nothing else."""
@@ -44,7 +44,7 @@ class TrustContext(ssl.SSLContext):
     evidence: Evidence
     _remembered: OrderedDict[tuple[Presented, str | None], tuple[TrustResult, datetime]]
 
-    def judge(self, peer: ssl.SSLObject | ssl.SSLSocket, hostname: str | None) -> TrustResult:
+    def judge(self, peer: ShowsChain | ssl.SSLObject | ssl.SSLSocket, hostname: str | None) -> TrustResult:
         """The verdict on what the peer presented; raises `HandshakeRefused`.
 
         A server that shows the same chain again is not judged again before something in it begins or ends.
@@ -105,17 +105,22 @@ def server_context(chain: Path, key: Path, clients: ClientPolicy | None = None) 
     """A server's context with its chain and key (PEM files); with `clients` every client must show a good certificate.
 
     The standard library sends clients no list of acceptable authorities: `ClientPolicy.acceptable_authorities()` is for
-    libraries that can. ::
+    libraries that can, as `towpath.protocols.Tls` does. ::
 
         asyncio.start_server(handle, port=443, ssl=server_context(chain, key, ClientPolicy(anchors)))
     """
-    context = TrustContext(ssl.PROTOCOL_TLS_SERVER) if clients is not None else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = client_judge(clients) if clients is not None else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(FORWARD_SECRET)
     context.load_cert_chain(chain, key)
-    if isinstance(context, TrustContext) and clients is not None:
-        _equip(context, clients.policy, clients.anchors, NOTHING)
-        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_judge(clients: ClientPolicy) -> TrustContext:
+    """A server's context that demands good certificates, without one of its own."""
+    context = TrustContext(ssl.PROTOCOL_TLS_SERVER)
+    _equip(context, clients.policy, clients.anchors, NOTHING)
+    context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from towpath.errors import PeerViolation
 from towpath.trust.anchors import Anchors
@@ -20,7 +20,14 @@ from towpath.trust.policy import Policy
 from towpath.trust.reference import Reference
 from towpath.trust.result import Finding, Level, TrustResult
 
-__all__ = ["Alert", "Presented", "alert_for", "judge"]
+__all__ = ["Alert", "Presented", "ShowsChain", "alert_for", "judge"]
+
+
+@runtime_checkable
+class ShowsChain(Protocol):
+    """The objects of `ssl` from Python 3.13 on."""
+
+    def get_unverified_chain(self) -> list[bytes]: ...
 
 
 class Alert(IntEnum):
@@ -66,9 +73,9 @@ class Presented:
     asked_for_staple: bool = False
 
     @classmethod
-    def from_ssl(cls, peer: ssl.SSLObject | ssl.SSLSocket) -> Presented:
-        """From the standard library, which can show no staple and no timestamps."""
-        if hasattr(peer, "get_unverified_chain"):
+    def from_ssl(cls, peer: ShowsChain | ssl.SSLObject | ssl.SSLSocket) -> Presented:
+        """From the standard library, or what looks like it; it can show no staple and no timestamps."""
+        if isinstance(peer, ShowsChain):
             return cls(tuple(peer.get_unverified_chain() or ()))
         # Before Python 3.13 the method is on the inner object alone, and gives certificate objects.
         inner: Any = getattr(peer, "_sslobj", None)

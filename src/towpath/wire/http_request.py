@@ -25,6 +25,18 @@ _TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGH
 _TARGET = frozenset(range(0x21, 0x7F)) - frozenset(b"#")
 _VALUE = frozenset(range(0x20, 0x7F)) | frozenset(range(0x80, 0x100)) | frozenset(b"\t")
 _HOST = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_.")
+_OVERRIDES = frozenset(
+    (
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-http-method",
+        b"x-original-method",
+        b"x-original-url",
+        b"x-original-uri",
+        b"x-rewrite-url",
+    )
+)
+"""Fields by which frameworks let a client ask for something else than its request line says; no RFC has them."""
 _FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host", b"upgrade"))
 
 
@@ -33,6 +45,7 @@ class Head(NamedTuple):
 
     `host` is lower case (with a trailing dot it is refused), an IPv6 address without its brackets; `port` is `None`
     where Host has none. `upgrade` is ``"websocket"`` or `None`. `raw` is what the client sent, to be passed on.
+    `override` is the first header that asks for another method or target than the request line, or `None`.
     """
 
     method: str
@@ -41,6 +54,12 @@ class Head(NamedTuple):
     port: int | None
     upgrade: str | None
     raw: bytes
+    override: str | None = None
+
+    @property
+    def path(self) -> str:
+        """The target without its query, as it was sent."""
+        return self.target.partition("?")[0]
 
 
 class RequestReader:
@@ -239,7 +258,10 @@ def _head(line: bytes, fields: list[tuple[bytes, bytes]], raw: bytes) -> tuple[H
         raise PeerViolation("http-transfer-encoding", "other than chunked alone, beside a length, or in HTTP/1.0")
     if len(lengths) > 1 or any(not 0 < len(one) < 16 or not _DIGITS.issuperset(one) for one in lengths):
         raise PeerViolation("http-content-length", "not one number")
-    head = Head(method, target, host, port, "websocket" if upgrades else None, raw)
+    # Some servers take an underscore for a hyphen in a field's name, as CGI does (RFC 3875, section 4.1.18).
+    other = next((name for name, _ in fields if name.replace(b"_", b"-") in _OVERRIDES), None)
+    override = other.decode("ascii") if other is not None else None
+    head = Head(method, target, host, port, "websocket" if upgrades else None, raw, override)
     if codings:
         return head, "chunk size", 0
     length = int(lengths.pop()) if lengths else 0

@@ -18,7 +18,7 @@ PROGRAMS = [
 
 
 def test_the_guides_have_programs() -> None:
-    assert len(PROGRAMS) == 3
+    assert len(PROGRAMS) == 4
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

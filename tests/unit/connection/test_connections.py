@@ -32,9 +32,9 @@ from towpath.protocols import KeepAlive, LengthPrefix, Lines, Message
 ANY = "127.0.0.1:0"
 
 
-def run(body: Callable[[], Awaitable[None]]) -> None:
+def run(body: Callable[[], Awaitable[None]], seconds: float = 20) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(seconds):
             await body()
 
     asyncio.run(limited())
@@ -393,7 +393,14 @@ def test_cancelling_at_every_await_point_leaves_nothing_behind() -> None:
     run(body)
 
 
-def test_connections_that_come_and_go_leave_descriptors_and_tasks_where_they_were() -> None:
+def resident() -> int:
+    """This process's memory in bytes, without what only pages in files hold."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        _, whole, shared, *_ = map(int, file.read().split())
+    return (whole - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_ten_thousand_connections_that_come_and_go_leave_nothing_behind() -> None:
     async def body() -> None:
         async with serving(Parameters.tcp()) as where:
 
@@ -402,16 +409,18 @@ def test_connections_that_come_and_go_leave_descriptors_and_tasks_where_they_wer
                     await connection.send(b"x")
                     await connection.receive()
 
-            await once()
-            gc.collect()
-            before = descriptors(), len(gc.get_objects())
-            for _ in range(300):
+            for _ in range(500):
                 await once()
-            await until(lambda: descriptors() <= before[0])
             gc.collect()
-            assert len(gc.get_objects()) < before[1] + 2000
+            before = descriptors(), len(asyncio.all_tasks()), len(gc.get_objects()), resident()
+            for _ in range(10_000):
+                await once()
+            await until(lambda: (descriptors(), len(asyncio.all_tasks())) <= before[:2])
+            gc.collect()
+            assert len(gc.get_objects()) < before[2] + 2000
+            assert resident() < before[3] + (4 << 20)
 
-    run(body)
+    run(body, 60)
 
 
 @pytest.mark.parametrize(

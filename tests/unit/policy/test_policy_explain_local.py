@@ -29,11 +29,12 @@ def test_a_rule_that_names_a_local_address_opens_it() -> None:
     [
         ("https://good.test/a/page?x=1", "tls://good.test:443"),
         ("https://good.test:8443/", "tls://good.test:8443"),
-        ("http://good.test/", "http://good.test:80"),
-        ("http://good.test/1", "http://good.test:80"),
+        ("http://good.test/", "http://good.test:80/"),
+        ("http://good.test/1?q=2#part", "http://good.test:80/1"),
+        ("http://good.test?q", "http://good.test:80"),
     ],
 )
-def test_a_pasted_url_is_its_host_and_port(pasted: str, meant: str) -> None:
+def test_a_pasted_url_is_its_host_port_and_of_plain_http_its_path(pasted: str, meant: str) -> None:
     assert explain(Policy.load([], [], []), pasted).destination == meant
 
 
