@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,8 @@ print(time.process_time() - begun, (resource.getrusage(resource.RUSAGE_SELF).ru_
     assert megabytes < 150
 
 
-def harness(config: dict[str, object], folder: Path) -> DNSHarness[SecureDns]:
-    return DNSHarness(SecureDns, config, folder=folder)
+def harness(config: Mapping[str, object], folder: Path) -> DNSHarness[SecureDns]:
+    return DNSHarness(SecureDns, dict(config), folder=folder)
 
 
 def test_blocked_names_say_which_list(tmp_path: Path) -> None:
@@ -110,7 +111,11 @@ def test_blocked_names_say_which_list(tmp_path: Path) -> None:
 
 
 def test_rewrites_come_first(tmp_path: Path) -> None:
-    rewrites = {"printer.home": ["192.0.2.9"], "*.old.test": "new.test", "www.search.test": "safe.search.test"}
+    rewrites: dict[str, object] = {
+        "printer.home": ["192.0.2.9"],
+        "*.old.test": "new.test",
+        "www.search.test": "safe.search.test",
+    }
     with harness({"rewrites": rewrites, "block": ["printer.home"]}, tmp_path) as proxy:
         assert proxy.query("printer.home") == Answer(("192.0.2.9",))
         assert proxy.query("a.b.old.test") == Answer(alias="new.test")
