@@ -23,4 +23,5 @@ NAMES = (
     "connect",
     "bulk",
     "websocket",
+    "dns",
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tests.fuzz import layers, secure_layers, tunnels
 from tests.fuzz.quic_packets import crypto, hello, seal
 
+from towpath.dns_proxy.cache import WireCache, key_of
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
 from towpath.hosting import messages
 from towpath.hosting.first_words import read as read_first_words
@@ -16,18 +17,25 @@ from towpath.hosting.manifest import inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText
 from towpath.linux import conntrack, mounts, netlink, network_messages, nfqueue, packet_log
 from towpath.names.binding import ServiceBinding
+from towpath.names.carriers import StreamCarrier
 from towpath.names.client import Lookup, Server
 from towpath.names.framing import MessageReader, framed
+from towpath.names.https_carrier import HttpsCarrier
+from towpath.names.quic_carrier import QuicCarrier
 from towpath.names.reply import MAX_ALIASES, MAX_TTL, parse_reply
 from towpath.names.system import parse_hosts, parse_resolver_configuration
+from towpath.names.tls_carrier import TlsCarrier, tls_context
+from towpath.names.upstream import parse_upstream
 from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
 from towpath.policy.policy import Policy
 from towpath.policy.request import Asked, Request, Unclear, fault_of, readings
 from towpath.policy.rule import parse_rule
 from towpath.providers.verdict import Drop
-from towpath.wire import dns, ip
+from towpath.sandbox.capture import ends_of
+from towpath.wire import dns, dns_scan, ip
 from towpath.wire.address import pack, unpack
+from towpath.wire.dns_message import Reader, text
 from towpath.wire.http_request import RequestReader, looks_like
 from towpath.wire.quic_initial import QuicFlow
 from towpath.wire.tls_hello import parse_handshake, parse_stream
@@ -73,6 +81,84 @@ def dns_screen(data: bytes) -> None:
     assert again.data is screened.data
     assert not again.dropped
     assert not again.ech_removed
+
+
+def dns_scan_answer(data: bytes) -> None:
+    """What is kept of an answer can be given again, older, and says the same."""
+    query = dns.parse_query(_QUERY)
+    plain = dns_scan.plain_answer(data, query.end) if len(data) >= 12 else None
+    try:
+        scanned = dns_scan.scan(data)
+    except PeerViolation:
+        assert plain is None or data[12 : query.end] != _QUERY[12 : query.end]
+        return
+    assert plain is None or plain.scanned == scanned or data[12 : query.end] != _QUERY[12 : query.end]
+    assert all(0 <= at <= len(scanned.body) - 4 for at in scanned.offsets)
+    again = dns_scan.scan(data[:2] + dns_scan.aged(scanned.body, scanned.offsets, 1 << 30))
+    assert len(again.offsets) == len(scanned.offsets)
+    if scanned.body[10 : query.end - 2].lower() == _QUERY[12 : query.end].lower():
+        cache = WireCache()
+        key = key_of(_QUERY, query)
+        entry = cache.store(key, scanned, 0)
+        for limit in (512, 65535):
+            given = cache.prepare(entry, _QUERY, query, 0, limit)
+            assert len(given) <= limit
+            assert dns.parse_query(_QUERY).name == dns_scan_name(given)
+    dns_scan.error_answer(data, 1)
+
+
+def dns_scan_name(data: bytes) -> str:
+    dns_scan.scan(data)
+    reader = Reader(data)
+    reader.header()
+    return text(reader.question()[0])
+
+
+def dns_server_text(data: bytes) -> None:
+    try:
+        found = parse_upstream(data.decode("utf-8", "replace"))
+    except ConfigInvalid:
+        return
+    assert parse_upstream(str(found)) == found
+
+
+def dns_carried(data: bytes) -> None:
+    """Messages of a connection to a server, however it is cut."""
+    outcomes = []
+    for size in (1, 7, len(data) or 1):
+        carrier = StreamCarrier()
+        outcomes.append([one for at in range(0, len(data), size) for one in carrier.received(data[at : at + size])])
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+_TLS = tls_context()
+
+
+def dns_secure_carried(data: bytes) -> None:
+    """What is not TLS ends a carrier, and what is not HTTP/2; neither ever gives what was not asked for."""
+    message = dns_scan.bare_question(_QUERY[12:31], b"\0\1\0\1", 7, dnssec=False, checking_disabled=False, ad=False)
+    for carrier in (TlsCarrier(_TLS, "dns.test", StreamCarrier()), HttpsCarrier("dns.test", "/dns-query")):
+        carrier.start()
+        carrier.ask(message)
+        assert carrier.outgoing()
+        for at in range(0, len(data), 50):
+            assert all(answer[:2] == b"\0\7" for answer in carrier.received(data[at : at + 50]))
+        assert {identity for identity, _ in carrier.lost()} <= {7}
+        carrier.outgoing()
+        carrier.received(b"")
+        assert carrier.ended
+
+
+def dns_quic_carried(data: bytes) -> None:
+    carrier = QuicCarrier("dns.test", ("192.0.2.1", 853))
+    carrier.start(0.0)
+    carrier.ask(_QUERY)
+    carrier.outgoing(0.0)
+    assert carrier.received(data, 0.1) == []
+    carrier.outgoing(0.1)
+    for at in range(1, 100):
+        carrier.wake(float(at))
+    assert carrier.ended
 
 
 def dns_reply(data: bytes) -> None:
@@ -200,6 +286,11 @@ def policy_explain(data: bytes) -> None:
         return
     assert explanation.verdict in ("allow", "deny")
     assert explanation.as_text()
+
+
+def captured_packet(data: bytes) -> None:
+    ends = ends_of(memoryview(data))
+    assert ends is None or len(ends[1]) == len(ends[3])
 
 
 def request_paths(data: bytes) -> None:
@@ -361,12 +452,18 @@ ENTRIES: dict[str, Entry] = (
         entry.__name__: entry
         for entry in (
             addresses,
+            captured_packet,
             dns_answer,
             dns_binding,
             dns_names,
             dns_query,
             dns_reply,
             dns_screen,
+            dns_scan_answer,
+            dns_server_text,
+            dns_carried,
+            dns_secure_carried,
+            dns_quic_carried,
             dns_stream,
             ended_flow,
             first_words,
@@ -468,6 +565,25 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
             dns.answer(_QUERY, [], 3, authorities=[dns.Record("good.test", "SOA", 60, b"\0\0" + bytes(20))]),
         ),
         "dns_screen": (_ANSWER,),
+        "dns_scan_answer": (
+            _ANSWER,
+            dns.answer(_QUERY, [dns.Record("www.good.test", "A", 60, b"abcd")] * 3)[:11]
+            + b"\1"
+            + dns.answer(_QUERY, [dns.Record("www.good.test", "A", 60, b"abcd")] * 3)[12:]
+            + b"\0\0\x29\x04\xd0\0\0\0\0\0\x06\0\x0f\0\2\0\x0f",
+        ),
+        "dns_server_text": (
+            b"192.0.2.53#5353",
+            b"tls://dns.test@192.0.2.53,2001:db8::53",
+            b"https://dns.test@[2001:db8::1]:8443/dns-query",
+        ),
+        "dns_secure_carried": (
+            bytes.fromhex("000000040000000000" + "000012040000000000000300000064000400010000000600002000"),
+            bytes.fromhex("00000001050000000188") + bytes.fromhex("000004000100000001") + b"abcd",
+            b"\x16\3\3\0\4\2\0\0\0\x15\3\3\0\2\2\x28",
+        ),
+        "dns_quic_carried": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
+        "dns_carried": (framed(_QUERY) + framed(_ANSWER), b"\0\0\0\1x"),
         "dns_stream": (framed(_QUERY) + framed(_ANSWER), b"\0\0\0\1x"),
         "ended_flow": (_ENDED,),
         "held_stream": (bytes(range(40)), b"\x00\x02\x04\x02\x02\x02\x01\x05"),
@@ -494,6 +610,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
         ),
         "quic_flow": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
         "quic_frames": (crypto(hello()), crypto(hello("evil.test")), b"\2\0\0\0\0", b"\x1c\0\0\0", crypto(b"x", 9)),
+        "captured_packet": (b"\x45" + bytes(19) + b"\0\x50\0\x50", b"\x60" + bytes(5) + b"\x3a" + bytes(40)),
         "request_paths": (b"a/b", b"a%2fb", b"public/..%2fsecret", b"a//b;x=1/c", b"%252e%252e/", b"*", b"100%25"),
         "resolver_files": (
             b"nameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.test b.test\noptions ndots:2 timeout:1 rotate\n",

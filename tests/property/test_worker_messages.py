@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from towpath.errors import PeerViolation
 from towpath.hosting import messages
 from towpath.hosting.screening import Screening
+from towpath.providers.dns import Answer, Forward, Refuse
 from towpath.providers.flow import Address, Direction, Flow
 from towpath.providers.settings import FilterSettings
 from towpath.providers.verdict import Allow, Drop, Pause, Peek
@@ -21,8 +22,13 @@ VERDICTS = st.one_of(
     st.builds(Peek, st.integers(0, 65536), st.integers(0, 65536)),
     st.just(Pause()),
 )
+DNS_VERDICTS = st.one_of(
+    st.builds(Answer, st.just(("192.0.2.1",)), st.integers(0, 86400)),
+    st.just(Forward()),
+    st.builds(Refuse, st.text(max_size=20), st.sampled_from(["nxdomain", "zero", "refused"])),
+)
 FROM_WORKER = st.one_of(
-    st.builds(messages.Verdict, st.integers(0, 1 << 40), VERDICTS),
+    st.builds(messages.Verdict, st.integers(0, 1 << 40), VERDICTS | DNS_VERDICTS),
     st.builds(messages.Failed, st.integers(0, 1 << 40), st.text(max_size=50)),
     st.builds(messages.Resume, st.integers(0, 1 << 40), VERDICTS),
     st.builds(messages.Said, st.just("info"), st.text(max_size=50)),
@@ -30,6 +36,7 @@ FROM_WORKER = st.one_of(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(FROM_WORKER, max_size=600))
 def test_messages_arrive_as_they_were_sent_in_packets_of_a_bounded_size(batch: list[messages.FromWorker]) -> None:
     packets = messages.batches(batch)

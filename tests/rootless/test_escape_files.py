@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from tests.support.attempts import TRY, attempt
-from tests.support.processes import descendants, wait_for_end
+from tests.support.processes import descendants, manager_of, parent_of, wait_for_end
 from tests.support.rootless_lab import RootlessLab
 from tests.support.unix_server import unix_server
 
@@ -202,23 +202,11 @@ tell(knock)
 )
 
 
-def _manager(lab: RootlessLab, pid: int) -> int:
-    """The manager under the process that stands for it in the Lab."""
-    found = [child for child in descendants(pid) if _parent(child) == pid]
-    assert len(found) == 1
-    return found[0]
-
-
-def _parent(pid: int) -> int:
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
-
-
 def test_a_stopped_manager_lets_nothing_pass(lab: RootlessLab) -> None:
     web = lab.addresses["web"][0]
     run = lab.start(f"TARGET = {web!r}\n{_KNOCK}", "--allow", f"tcp://{web}:80")
     assert run.line() == "DONE None\n"
-    manager = _manager(lab, run.pid)
+    manager = manager_of(run.pid)
     os.kill(manager, signal.SIGSTOP)
     seen = len(lab.log("web"))
     lab.capture()
@@ -241,9 +229,9 @@ print("ready", flush=True); time.sleep(600)
     )
     run = lab.start(source)
     assert run.line() == "ready\n"
-    manager = _manager(lab, run.pid)
-    first = next(child for child in descendants(manager) if _parent(child) == manager)
-    command = next(child for child in descendants(first) if _parent(child) == first)
+    manager = manager_of(run.pid)
+    first = next(child for child in descendants(manager) if parent_of(child) == manager)
+    command = next(child for child in descendants(first) if parent_of(child) == first)
     everyone = [os.pidfd_open(pid) for pid in descendants(run.pid)]
     os.kill({"manager": manager, "first process": first, "command": command}[victim], signal.SIGKILL)
     assert wait_for_end(everyone, 5) == 0

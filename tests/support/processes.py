@@ -6,7 +6,7 @@ import os
 import select
 from pathlib import Path
 
-__all__ = ["descendants", "wait_for_end"]
+__all__ = ["descendants", "manager_of", "parent_of", "wait_for_end"]
 
 
 def descendants(process: int) -> dict[int, set[str]]:
@@ -50,3 +50,15 @@ def wait_for_end(handles: list[int], seconds: float) -> int:
             poll.unregister(handle)
             left.discard(handle)
     return len(left)
+
+
+def parent_of(process: int) -> int:
+    with open(f"/proc/{process}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def manager_of(process: int) -> int:
+    """The manager of a run under the process that stands for it in a Lab."""
+    found = [child for child in descendants(process) if parent_of(child) == process]
+    assert len(found) == 1
+    return found[0]

@@ -25,9 +25,36 @@ from towpath.testing.plan import Banner, Dns, Http, Https, LabPlan, TcpEcho, Udp
 PLAN = (
     LabPlan()
     .host("client", serves=[TcpEcho(port=7007), UdpEcho(port=9009)])
-    .host("web", serves=[Http(names=("web.test",)), Https(names=("web.test",)), UdpEcho(port=9000)])
-    .host("tracker", serves=[Http(names=("tracker.test",)), TcpEcho(port=7), UdpEcho(port=9000)])
+    .host(
+        "web",
+        ipv4="198.51.100.20",
+        serves=[
+            Http(names=("web.test", "www.web.test")),
+            Https(names=("web.test", "www.web.test")),
+            Banner(names=("git.test",)),
+            TcpEcho(port=3128),
+            UdpEcho(port=9000),
+            UdpEcho(port=443),
+        ],
+    )
+    .host(
+        "tracker",
+        serves=[
+            Http(names=("tracker.test",)),
+            Https(names=("tracker.test",)),
+            TcpEcho(port=7),
+            UdpEcho(port=9000),
+            UdpEcho(port=443),
+        ],
+    )
     .host("dns", serves=[Dns()])
+    .record("rebind.test", "A", "127.0.0.1")
+    .record("metadata.test", "A", "169.254.169.254")
+    .record("internal.test", "A", "10.1.2.3")
+    .record("mapped.test", "AAAA", "::ffff:10.0.0.1")
+    .record("modern.test", "HTTPS", "1 . alpn=h2 ech=AEX+DQBBzQAgACA=")
+    .record("brief.test", "A", "198.51.100.20", ttl=0)
+    .record("lasting.test", "A", "198.51.100.20", ttl=31536000)
 )
 WORDS = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 started, captures = {}, {}

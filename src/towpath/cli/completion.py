@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(call=call)
 
 
-_FILES = ("FILE", "PATH", "DIR", "FILE.toml", "TARGET")
+_FILES = ("FILE", "FILE.pcapng", "PATH", "DIR", "FILE.toml", "TARGET")
 
 
 _PREAMBLE = """\

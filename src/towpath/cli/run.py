@@ -21,6 +21,7 @@ examples:
   towpath run --profile npm,github -- npm install             what is shipped for npm and GitHub, nothing else
   towpath run --policy agent.toml --report table -- ./agent   rules from a file, a table of all flows at the end
   towpath run --learn agent.toml -- ./agent                   write down what it needs, as a policy
+  towpath run --dns secure_dns:ads.toml -- chromium           block lists, encrypted names, servers by domain
   towpath run --allow-local 5432 --publish 8080:80 -- ./app   the host's database in, the app's web page out
   towpath run --tunnel wg0.conf -- ./app                      leave by WireGuard, DNS included, or not at all
 
@@ -77,13 +78,19 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="ask a content filter after the policy; the first of several that drops wins",
     )
     judge.add_argument(
+        "--dns",
+        metavar="FILE.py|FOLDER|NAME[:CONFIG.toml]",
+        help="let a DNS proxy answer for names, after the policy and the filters; secure-dns is shipped",
+    )
+    judge.add_argument(
         "--on-failure",
         choices=("block", "pass"),
         default="block",
-        help="of a filter that crashes, hangs or raises: what it would have decided (default: %(default)s)",
+        help="of a filter or DNS proxy that crashes, hangs or raises: what it would have decided "
+        "(default: %(default)s)",
     )
     judge.add_argument(
-        "--reload", action="store_true", help="take over filters whose files change, and all of them on SIGHUP"
+        "--reload", action="store_true", help="take over filters (and --dns) whose files change, and all on SIGHUP"
     )
     leave = parser.add_argument_group("by which way it leaves")
     leave.add_argument(
@@ -103,6 +110,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     say = parser.add_argument_group("what it says")
     say.add_argument("--report", choices=("table", "json", "none"), help="of all flows (default: none)")
     say.add_argument("--report-file", metavar="FILE", help="write the report there (default: JSON lines)")
+    say.add_argument(
+        "--capture", metavar="FILE.pcapng", help="write its packets there, with program, flow and rule as comments"
+    )
+    say.add_argument(
+        "--capture-secrets", action="store_true", help="with --capture: and the secrets to read TLS (SSLKEYLOGFILE)"
+    )
+    say.add_argument("--watch", action="store_true", help="draw its flows as they come (see: towpath top)")
     say.add_argument("--quiet", action="store_true", help="no lines about refusals")
     say.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="default: %(default)s"
@@ -136,6 +150,8 @@ def call(options: argparse.Namespace) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise ConfigInvalid("towpath run", "no command was given", "towpath run --allow pypi.org:443 -- COMMAND")
+    if options.capture_secrets and not options.capture:
+        raise ConfigInvalid("--capture-secrets", "the secrets go into a capture", "--capture FILE.pcapng")
     publish = []
     if options.publish:
         from towpath.sandbox.publish import parse_publish
@@ -165,6 +181,10 @@ def call(options: argparse.Namespace) -> int:
                 learn=options.learn,
                 learn_wildcards=options.learn_wildcards,
                 learn_requests=options.learn_requests,
+                capture=options.capture,
+                capture_secrets=options.capture_secrets,
+                watch=options.watch,
+                dns=options.dns,
             )
         )
     except CommandUnusable as error:

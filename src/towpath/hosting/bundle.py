@@ -20,6 +20,7 @@ GROUP = "towpath.extensions"
 
 _FORMS = "FILE.py, FOLDER or NAME, then :CONFIG.toml if it takes one"
 _NAME = re.compile(r"[\w.-]+")
+_OPTIONS: dict[Kind, str] = {"content-filter": "--filter", "dns-proxy": "--dns", "packet-tunnel": "--tunnel"}
 
 
 class Bundle(Struct, frozen=True):
@@ -50,14 +51,21 @@ class Known(NamedTuple):
     version: str
 
 
-def find_bundle(text: str, where: str = "--filter", kind: Kind | None = "content-filter") -> Bundle:
+def find_bundle(text: str, where: str = "--filter", kind: Kind | None = None) -> Bundle:
     """What `FILE.py|FOLDER|NAME[:CONFIG.toml]` means; `where` is what a user would look at to correct it.
 
-    `kind` is the one that is wanted, `None` for any.
-
     A word that is neither a path with "/" nor ends in ".py" is a name first: shipped, then installed, then a folder. A
-    colon in the name of a file that exists is part of that name. Raises `ConfigInvalid`.
+    colon in the name of a file that exists is part of that name. Raises `ConfigInvalid`, also for an extension that is
+    not of the `kind` that is wanted.
     """
+    found = _find(text, where)
+    if kind is not None and found.manifest.kind != kind:
+        given = found.manifest.kind
+        raise ConfigInvalid(where, f"{found.manifest.id} is a {given}, not a {kind}", f"use {_OPTIONS[given]}")
+    return found
+
+
+def _find(text: str, where: str) -> Bundle:
     target, config_file = _split(text)
     if not target:
         raise ConfigInvalid(where, f"{text!r} names no extension", _FORMS)
@@ -68,17 +76,12 @@ def find_bundle(text: str, where: str = "--filter", kind: Kind | None = "content
         if os.path.isdir(target):
             bundle = _from_folder(target)
         elif os.path.isfile(target):
-            name = os.path.basename(target)[:-3]
-            bundle = _from_file(os.path.abspath(target), None, default_manifest(name, kind=kind or "content-filter"))
+            bundle = _from_file(os.path.abspath(target), None, None)
         else:
             raise _nothing(target, where)
-    found = bundle.manifest.kind
-    if kind is not None and found != kind:
-        option = {"packet-tunnel": "--tunnel", "content-filter": "--filter"}[found]
-        raise ConfigInvalid(where, f"{bundle.manifest.id} is a {found}, not a {kind}", f"{option} takes it")
     if config_file is None:
         return bundle
-    if found == "packet-tunnel" and not config_file.endswith(".toml"):
+    if bundle.manifest.kind == "packet-tunnel" and not config_file.endswith(".toml"):
         config: dict[str, Any] = {"name": config_file, "text": read_text(config_file)}
     else:
         config = TomlText(read_text(config_file), config_file).document
@@ -134,7 +137,7 @@ def _named(name: str, where: str) -> Bundle | None:
     # Those installed are looked for last, and only then: that reads the metadata of every distribution.
     for found in (_shipped, _installed):
         for known in found():
-            if known.name == name:
+            if known.name in (name, name.replace("_", "-")):
                 if known.file is None:
                     raise ConfigInvalid(where, f"{name} is announced by {known.origin}, which has no such module")
                 return _from_file(known.file, known.class_name, default_manifest(name, known.version))
@@ -153,10 +156,12 @@ def _nothing(target: str, where: str) -> ConfigInvalid:
     return ConfigInvalid(where, f"there is no extension {target!r}", hint)
 
 
-def _from_file(path: str, class_name: str | None, default: Manifest) -> Bundle:
+def _from_file(path: str, class_name: str | None, default: Manifest | None) -> Bundle:
     if not path.endswith(".py"):
         raise ConfigInvalid(path, "a file is an extension when it ends in .py", _FORMS)
-    inline = inline_metadata(read_text(path), path)
+    source = read_text(path)
+    default = default or default_manifest(os.path.basename(path)[:-3], kind=_kind_in(source))
+    inline = inline_metadata(source, path)
     manifest = read_manifest(TomlText(inline.text, path, inline.line)) if inline else None
     manifest = manifest or default
     if manifest.class_name and ":" in manifest.class_name:
@@ -164,6 +169,14 @@ def _from_file(path: str, class_name: str | None, default: Manifest) -> Bundle:
             path, f"class is {manifest.class_name!r}, and this file is the module", "give the class alone"
         )
     return Bundle(manifest, path, "", class_name or manifest.class_name)
+
+
+def _kind_in(source: str) -> Kind:
+    """What a file without a manifest seems to be, by the class that it builds upon."""
+    bases: dict[str, Kind] = {"DNSProxyProvider": "dns-proxy", "PacketTunnelProvider": "packet-tunnel"}
+    if "ContentFilterProvider" in source:
+        return "content-filter"
+    return next((kind for base, kind in bases.items() if base in source), "content-filter")
 
 
 def _from_folder(folder: str) -> Bundle:

@@ -70,7 +70,9 @@ def _tell(channel: int, bundle: Bundle) -> None:
             configured(provider, bundle.config, bundle.config_file or "config", bundle.file)
         told = {
             "class": provider.__name__,
-            "hooks": [name for name in hooks_of(provider) if any(name in vars(owner) for owner in _authors(provider))],
+            "hooks": [
+                name for name in hooks_of(provider)[1] if any(name in vars(owner) for owner in _authors(provider))
+            ],
             "config_type": provider.config_type and provider.config_type.__name__,
         }
     except ConfigInvalid as error:

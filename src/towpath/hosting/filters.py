@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from towpath.hosting import messages
+from towpath.hosting.outputs import Outputs
 from towpath.hosting.screening import Screening
 from towpath.hosting.session import FilterSession, OnFailure, Services
 from towpath.providers.flow import Flow, FlowReport, Question
@@ -20,11 +19,9 @@ if TYPE_CHECKING:
     from towpath.hosting.bundle import Bundle
     from towpath.hosting.loop import Loop
     from towpath.hosting.nursery import Nursery
-    from towpath.providers.provider import Prompt, Reply
+    from towpath.hosting.outputs import Prompter
 
 __all__ = ["Filters"]
-
-Prompter = Callable[["Prompt", Callable[["Reply"], None]], None]
 
 
 class Filters:
@@ -51,14 +48,14 @@ class Filters:
         self._nursery = nursery
         self._numbers = 0
         self._live: dict[int, Screening] = {}
-        self._outputs: dict[str, int] = {}
+        self._outputs = Outputs()
         self._started: Callable[[TowpathError | None], None] | None = started
         self._to_start = len(bundles)
         self._settings_changed = settings_changed
         services = Services(
             say=say,
             prompt=prompt,
-            output=self._open_output,
+            output=self._outputs.open,
             resume=self._resume,
             update=self._update,
             asked_again=self._ask_again,
@@ -137,30 +134,6 @@ class Filters:
         for screening in list(self._live.values()):
             screening.ask_again(session)
 
-    def _open_output(self, bundle: Bundle, path: str) -> int:
-        """Opened once and kept: a new worker writes where the old one did, whatever stands at the path by now."""
-        if not _names(bundle.config, path):
-            raise PermissionError(1, "its configuration does not name this path")
-        home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
-        whole = os.path.join(home, path)
-        if whole not in self._outputs:
-            descriptor = os.open(whole, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.close(descriptor)
-                raise OSError(22, "not a regular file")
-            self._outputs[whole] = descriptor
-        return self._outputs[whole]
-
     def close(self) -> None:
         """The run is over; workers die with the zygote."""
-        for descriptor in self._outputs.values():
-            os.close(descriptor)
-        self._outputs.clear()
-
-
-def _names(config: object, path: str) -> bool:
-    if isinstance(config, dict):
-        return any(_names(value, path) for value in config.values())
-    if isinstance(config, list):
-        return any(_names(value, path) for value in config)
-    return config == path
+        self._outputs.close()

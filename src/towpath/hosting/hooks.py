@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 from towpath.errors import ConfigInvalid
 from towpath.providers.content_filter import ContentFilterProvider
+from towpath.providers.dns_proxy import DNSProxyProvider
 from towpath.providers.packet_tunnel import PacketTunnelProvider
+from towpath.providers.provider import Provider
 
-__all__ = ["HOOKS", "TUNNEL_HOOKS", "AnyProvider", "check_hooks", "hooks_of", "line_of"]
-
-AnyProvider: TypeAlias = ContentFilterProvider[Any] | PacketTunnelProvider[Any]
+__all__ = ["DNS_HOOKS", "HOOKS", "TUNNEL_HOOKS", "check_hooks", "hooks_of", "line_of"]
 
 HOOKS: dict[str, tuple[str, ...]] = {
     "start": (),
@@ -28,6 +28,16 @@ HOOKS: dict[str, tuple[str, ...]] = {
 }
 """The hooks of a content filter and what each is called with, in this order and without names."""
 
+DNS_HOOKS: dict[str, tuple[str, ...]] = {
+    "start": (),
+    "stop": ("reason",),
+    "handle_query": ("query",),
+    "system_dns_settings_changed": (),
+    "sleep": (),
+    "wake": (),
+    "rules_changed": (),
+}
+"""The same of a DNS proxy."""
 
 TUNNEL_HOOKS: dict[str, tuple[str, ...]] = {
     "start": ("options",),
@@ -41,15 +51,18 @@ TUNNEL_HOOKS: dict[str, tuple[str, ...]] = {
 """The same of a packet tunnel."""
 
 
-def hooks_of(provider: type[AnyProvider]) -> dict[str, tuple[str, ...]]:
-    """The hooks of a provider's kind."""
-    return TUNNEL_HOOKS if issubclass(provider, PacketTunnelProvider) else HOOKS
+def hooks_of(provider: type[Provider[Any]]) -> tuple[type[Provider[Any]], dict[str, tuple[str, ...]]]:
+    """The class of ours that a provider builds upon, and its hooks."""
+    if issubclass(provider, DNSProxyProvider):
+        return DNSProxyProvider, DNS_HOOKS
+    if issubclass(provider, PacketTunnelProvider):
+        return PacketTunnelProvider, TUNNEL_HOOKS
+    return ContentFilterProvider, HOOKS
 
 
-def check_hooks(provider: type[AnyProvider], file: str) -> None:
+def check_hooks(provider: type[Provider[Any]], file: str) -> None:
     """Raises `ConfigInvalid` for a hook that cannot be called, and for a method that looks like a misspelt hook."""
-    hooks = hooks_of(provider)
-    base = PacketTunnelProvider if issubclass(provider, PacketTunnelProvider) else ContentFilterProvider
+    base, hooks = hooks_of(provider)
     for owner in provider.__mro__:
         if owner is base:
             return
@@ -74,7 +87,7 @@ def line_of(value: type | Callable[..., Any], file: str) -> str:
 def _check_hook(owner: type, name: str, value: object, file: str, hooks: dict[str, tuple[str, ...]]) -> None:
     expected = hooks[name]
     shown = f"def {name}({', '.join(('self', *expected))})"
-    what = "verdict" if hooks is HOOKS else "value"
+    what = "value" if hooks is TUNNEL_HOOKS else "verdict"
     if not inspect.isfunction(value):
         raise ConfigInvalid(line_of(owner, file), f"{owner.__name__}.{name} is a hook, and no method", shown)
     if inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):

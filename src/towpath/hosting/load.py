@@ -16,15 +16,18 @@ from typing import Any
 import msgspec
 
 from towpath.errors import ConfigInvalid, TowpathError
-from towpath.hosting.hooks import AnyProvider, check_hooks, line_of
+from towpath.hosting.hooks import check_hooks, hooks_of, line_of
 from towpath.hosting.toml_text import dotted, fault_of, read_text
+from towpath.providers import provider as base
 from towpath.providers.content_filter import ContentFilterProvider
+from towpath.providers.dns_proxy import DNSProxyProvider
 from towpath.providers.packet_tunnel import PacketTunnelProvider
 
 __all__ = ["check_syntax", "configured", "find_class", "load_class", "load_provider", "read_config"]
 
-Provider = AnyProvider
-_BASES = (ContentFilterProvider, PacketTunnelProvider)
+Provider = base.Provider[Any]
+
+_BASES = (ContentFilterProvider, DNSProxyProvider, PacketTunnelProvider)
 
 
 def load_provider(file: str, class_name: str | None, config: dict[str, Any], config_where: str) -> Provider:
@@ -66,7 +69,7 @@ def find_class(module: ModuleType, class_name: str | None, file: str) -> type[Pr
     if class_name is not None:
         named = getattr(module, class_name, None)
         if not (isinstance(named, type) and issubclass(named, _BASES)):
-            what = "is no ContentFilterProvider" if named is not None else "does not exist"
+            what = "is no provider" if named is not None else "does not exist"
             known = ", ".join(one.__name__ for one in defined) or "none"
             raise ConfigInvalid(file, f"class {class_name} {what}", f"providers in this file: {known}")
         return named
@@ -98,8 +101,8 @@ def read_config(provider_class: type[Provider], config: object, where: str, file
     to = provider_class.config_type
     if to is None:
         if config:
-            base = next(one.__name__ for one in _BASES if issubclass(provider_class, one))
-            hint = f"class {provider_class.__name__}({base}[Config]) would take one"
+            kind = hooks_of(provider_class)[0].__name__
+            hint = f"class {provider_class.__name__}({kind}[Config]) would take one"
             raise ConfigInvalid(where, f"{provider_class.__name__} takes no config", hint)
         return None
     if isinstance(config, to):

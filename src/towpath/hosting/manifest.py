@@ -25,11 +25,14 @@ from towpath.hosting.toml_text import Path, TomlText
 
 __all__ = ["Capability", "Inline", "Kind", "Manifest", "default_manifest", "inline_metadata", "read_manifest"]
 
-Kind: TypeAlias = Literal["content-filter", "packet-tunnel"]
-Capability: TypeAlias = Literal["content-filter-provider", "packet-tunnel-provider", "prompt", "output", "listen"]
+Kind: TypeAlias = Literal["content-filter", "dns-proxy", "packet-tunnel"]
+Capability: TypeAlias = Literal[
+    "content-filter-provider", "dns-proxy", "packet-tunnel-provider", "prompt", "output", "listen"
+]
 
-_PROVIDERS: dict[Kind, Capability] = {
+_PROVIDERS: dict[str, Capability] = {
     "content-filter": "content-filter-provider",
+    "dns-proxy": "dns-proxy",
     "packet-tunnel": "packet-tunnel-provider",
 }
 _TABLE: Path = ("tool", "towpath", "extension")
@@ -60,13 +63,9 @@ class Inline(NamedTuple):
 
 
 def default_manifest(name: str, version: str = "0", kind: Kind = "content-filter") -> Manifest:
-    """The manifest of a module that has none: its name as the id, and a provider that may do nothing besides."""
-    return Manifest(
-        id=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-") or "filter",
-        version=version,
-        kind=kind,
-        capabilities=(_PROVIDERS[kind],),
-    )
+    """The manifest of a module that has none: its name as the id, and a provider that may do nothing else."""
+    id = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-") or "filter"
+    return Manifest(id=id, version=version, kind=kind, capabilities=(_PROVIDERS[kind],))
 
 
 def inline_metadata(source: str, where: str) -> Inline | None:
@@ -137,6 +136,7 @@ class _Reader:
         self._matches("class", _CLASS, '"MyFilter", or "module:MyFilter" in a folder')
         kind = self._table.get("kind", "content-filter")
         self._one_of(("kind",), kind, get_args(Kind))
+        self._table.setdefault("capabilities", [_PROVIDERS[kind]])
         claimed = self._table.get("capabilities", [_PROVIDERS[kind]])
         if not isinstance(claimed, list):
             raise self._fault(("capabilities",), "capabilities is a list", f'["{_PROVIDERS[kind]}"]')

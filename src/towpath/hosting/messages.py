@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from towpath.errors import PeerViolation
+from towpath.providers.dns import Answer, DNSProxySettings, Forward, Refuse, SystemDNSSettings
 from towpath.providers.flow import Flow, FlowReport, Question
 from towpath.providers.provider import Prompt, Reply
 from towpath.providers.settings import FilterSettings
@@ -32,14 +33,17 @@ __all__ = [
     "FromWorker",
     "NewFlow",
     "NewName",
+    "NewQuery",
     "OutputOpened",
     "OutputWanted",
+    "Power",
     "PromptAsked",
     "Ready",
     "Resume",
     "RulesChanged",
     "Said",
     "Stop",
+    "SystemDNS",
     "Update",
     "Verdict",
     "batches",
@@ -66,6 +70,9 @@ class Begin(_Message, frozen=True):
     capabilities: tuple[str, ...]
     path: tuple[str, ...]
     """`sys.path` for the author's imports."""
+    system_dns: SystemDNSSettings = SystemDNSSettings()
+    home: str = "/"
+    """The folder that paths in the config are relative to."""
     kind: str = "content-filter"
 
 
@@ -77,6 +84,23 @@ class NewName(_Message, frozen=True):
 class NewFlow(_Message, frozen=True):
     ask: int
     flow: Flow
+
+
+class NewQuery(_Message, frozen=True):
+    ask: int
+    query: Question
+
+
+class SystemDNS(_Message, frozen=True):
+    """What the system would ask has changed."""
+
+    settings: SystemDNSSettings
+
+
+class Power(_Message, frozen=True):
+    """The machine is about to sleep, or was asleep."""
+
+    asleep: bool
 
 
 class Data(_Message, frozen=True):
@@ -128,6 +152,7 @@ class Ready(_Message, frozen=True):
 
     settings: FilterSettings | None
     hooks: tuple[str, ...]
+    dns: DNSProxySettings | None = None
 
 
 class Broken(_Message, frozen=True):
@@ -140,7 +165,7 @@ class Broken(_Message, frozen=True):
 
 class Verdict(_Message, frozen=True):
     ask: int
-    verdict: Allow | Drop | Peek | Pause
+    verdict: Allow | Drop | Peek | Pause | Answer | Forward | Refuse
 
 
 class Failed(_Message, frozen=True):
@@ -179,7 +204,21 @@ class Ended(_Message, frozen=True):
     """`stop` has returned; nothing follows."""
 
 
-FromManager = Begin | NewName | NewFlow | Data | End | Closed | RulesChanged | Answered | OutputOpened | Stop
+FromManager = (
+    Begin
+    | NewName
+    | NewFlow
+    | NewQuery
+    | SystemDNS
+    | Power
+    | Data
+    | End
+    | Closed
+    | RulesChanged
+    | Answered
+    | OutputOpened
+    | Stop
+)
 FromWorker = Ready | Broken | Verdict | Failed | Resume | Update | Said | PromptAsked | OutputWanted | Ended
 
 _encoder = msgspec.msgpack.Encoder()

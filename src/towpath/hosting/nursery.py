@@ -14,6 +14,7 @@ from towpath.errors import HostFault
 from towpath.hosting import messages
 from towpath.hosting.loop import IN
 from towpath.hosting.zygote import Spawned
+from towpath.providers.dns import NO_SYSTEM_DNS, SystemDNSSettings
 
 if TYPE_CHECKING:
     from towpath.hosting.bundle import Bundle
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from towpath.hosting.loop import Loop
     from towpath.hosting.zygote import Zygote
 
-__all__ = ["Nursery", "python_folders", "readable_by"]
+__all__ = ["Nursery", "named_files", "python_folders", "readable_by"]
 
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/ld.so.cache")
-_OPTIONS = {"content-filter": "--filter", "packet-tunnel": "--tunnel"}
+_OPTIONS = {"content-filter": "--filter", "dns-proxy": "--dns", "packet-tunnel": "--tunnel"}
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 
 
@@ -38,7 +39,7 @@ def python_folders() -> list[str]:
     return [folder for folder in sys.path if folder in known]
 
 
-def _named_files(config: Any, folder: str) -> Iterator[str]:
+def named_files(config: Any, folder: str) -> Iterator[str]:
     """The files that a config names, anywhere in it: naming them is how a user lets a filter read them."""
     if isinstance(config, str):
         path = os.path.join(folder, config)
@@ -46,17 +47,17 @@ def _named_files(config: Any, folder: str) -> Iterator[str]:
             yield path
     elif isinstance(config, dict):
         for value in config.values():
-            yield from _named_files(value, folder)
+            yield from named_files(value, folder)
     elif isinstance(config, list):
         for value in config:
-            yield from _named_files(value, folder)
+            yield from named_files(value, folder)
 
 
 def readable_by(bundle: Bundle) -> tuple[str, ...]:
     """What a worker may read besides Python: libraries, its bundle, the files that its config names."""
     home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
     own = bundle.folder or bundle.file
-    return (*_LIBRARIES, *_DEVICES, own, *_named_files(bundle.config, home))
+    return (*_LIBRARIES, *_DEVICES, own, *named_files(bundle.config, home))
 
 
 class Nursery:
@@ -70,7 +71,7 @@ class Nursery:
         self._expected: dict[int, WorkerLink] = {}
         loop.watch(zygote.fileno(), IN, lambda _events: self._hear())
 
-    def make(self, link: WorkerLink, bundle: Bundle) -> None:
+    def make(self, link: WorkerLink, bundle: Bundle, system_dns: SystemDNSSettings = NO_SYSTEM_DNS) -> None:
         """Orders a worker for `link` and tells it what to load; `link` hears of it."""
         self._made += 1
         self._expected[self._made] = link
@@ -89,6 +90,8 @@ class Nursery:
                 capabilities=tuple(bundle.manifest.capabilities),
                 path=(bundle.folder, *self._path) if bundle.folder else self._path,
                 kind=bundle.manifest.kind,
+                system_dns=system_dns,
+                home=os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd(),
             )
         )
 

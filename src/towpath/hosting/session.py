@@ -11,14 +11,15 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from towpath.errors import ConfigInvalid, TimedOut, TowpathError
 from towpath.hosting import messages
 from towpath.hosting.link import WorkerLink
+from towpath.providers.dns import NO_SYSTEM_DNS, Answer, DNSProxySettings, Forward, Refuse, SystemDNSSettings
 from towpath.providers.reasons import StopReason
 from towpath.providers.settings import FilterSettings
-from towpath.providers.verdict import Allow, Drop, FlowVerdict
+from towpath.providers.verdict import Allow, Drop, FlowVerdict, Pause, Peek
 
 if TYPE_CHECKING:
     from towpath.hosting.bundle import Bundle
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from towpath.providers.flow import FlowReport
     from towpath.providers.provider import Prompt, Reply
 
-__all__ = ["PASSED_ON_FAILURE", "FilterSession", "OnFailure", "Services"]
+__all__ = ["DNS_VERDICTS", "PASSED_ON_FAILURE", "Failure", "FilterSession", "OnFailure", "Services", "Vocabulary"]
 
 OnFailure: TypeAlias = Literal["block", "pass"]
 
@@ -59,10 +60,27 @@ class Services(NamedTuple):
     """A new worker has taken over: paused flows are to be asked about again."""
 
 
+class Failure(NamedTuple):
+    """In place of a verdict, where what fails must not look like one."""
+
+    reason: str
+
+
+class Vocabulary(NamedTuple):
+    """What a provider may answer, and what stands for its answer when it has failed and failures block."""
+
+    verdicts: tuple[type, ...]
+    failure: Callable[[str], Any]
+
+
+FILTER_VERDICTS = Vocabulary((Allow, Drop, Peek, Pause), Drop)
+DNS_VERDICTS = Vocabulary((Answer, Forward, Refuse, Drop), Failure)
+
+
 class _Question:
     __slots__ = ("answered", "build", "since", "tries")
 
-    def __init__(self, build: Callable[[int], messages.FromManager], answered: Callable[[FlowVerdict], None]) -> None:
+    def __init__(self, build: Callable[[int], messages.FromManager], answered: Callable[[Any], None]) -> None:
         self.build = build
         self.answered = answered
         self.since = time.monotonic()
@@ -72,7 +90,7 @@ class _Question:
 class _Worker:
     """A link with what is known of its worker."""
 
-    __slots__ = ("bundle", "hooks", "link", "ready", "settings", "stopping", "stray", "timer")
+    __slots__ = ("bundle", "dns", "hooks", "link", "ready", "settings", "stopping", "stray", "timer")
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -82,6 +100,7 @@ class _Worker:
         self.stray = 0
         self.hooks: frozenset[str] = frozenset()
         self.settings = FilterSettings()
+        self.dns = DNSProxySettings()
         self.timer: Timer | None = None
 
 
@@ -99,7 +118,11 @@ class FilterSession:
         on_failure: OnFailure,
         services: Services,
         started: Callable[[TowpathError | None], None],
+        vocabulary: Vocabulary = FILTER_VERDICTS,
+        system_dns: SystemDNSSettings = NO_SYSTEM_DNS,
     ) -> None:
+        self._vocabulary = vocabulary
+        self.system_dns = system_dns
         self.name = bundle.manifest.id
         self.bundle = bundle
         self.state: Literal["starting", "running", "off", "failed"] = "starting"
@@ -122,13 +145,23 @@ class FilterSession:
         """The static rules of the provider that is in force."""
         return self._worker.settings if self._worker is not None else FilterSettings()
 
+    @property
+    def dns(self) -> DNSProxySettings:
+        """The settings of the DNS proxy that is in force."""
+        return self._worker.dns if self._worker is not None else DNSProxySettings()
+
+    def tell(self, message: messages.FromManager) -> None:
+        """Says something to the worker that is in force, if there is one."""
+        if self._worker is not None:
+            self._worker.link.send(message)
+
     def wants(self, hook: str) -> bool:
         """Whether the filter has anything to say in `hook`: one that it left out is not asked."""
         return self.state != "off" and (self._worker is None or hook in self._worker.hooks)
 
     # Questions.
 
-    def ask(self, build: Callable[[int], messages.FromManager], answered: Callable[[FlowVerdict], None]) -> None:
+    def ask(self, build: Callable[[int], messages.FromManager], answered: Callable[[Any], None]) -> None:
         """Puts the message that `build` makes for a number; `answered` is called once, perhaps at once."""
         question = _Question(build, answered)
         if self.state == "off":
@@ -142,10 +175,10 @@ class FilterSession:
         if self._worker is not None and "flow_closed" in self._worker.hooks:
             self._worker.link.send(messages.Closed(report))
 
-    def _policy(self, why: str) -> FlowVerdict:
+    def _policy(self, why: str) -> Any:
         if self.on_failure == "pass":
             return PASSED_ON_FAILURE
-        return Drop(f"no answer ({why}), and --on-failure is block")
+        return self._vocabulary.failure(f"no answer ({why}), and --on-failure is block")
 
     def _put(self, question: _Question) -> None:
         number = next(self._numbers)
@@ -171,7 +204,7 @@ class FilterSession:
             question.answered(self._policy(f"none within {_PATIENCE:g} s"))
             self._replace(self._worker, f"a question has waited for {_PATIENCE:g} s")
 
-    def _answer(self, number: int, verdict: FlowVerdict) -> bool:
+    def _answer(self, number: int, verdict: Any) -> bool:
         question = self._waiting.pop(number, None)
         if question is None:
             return False
@@ -189,7 +222,7 @@ class FilterSession:
             lambda reason: self._gone(worker, reason),
         )
         worker.timer = self._loop.later(_START_PATIENCE, lambda: self._too_slow(worker))
-        self._nursery.make(worker.link, bundle)
+        self._nursery.make(worker.link, bundle, self.system_dns)
         return worker
 
     def _say(self, level: str, text: str) -> None:
@@ -203,7 +236,10 @@ class FilterSession:
         if worker is not self._worker and isinstance(message, messages.Verdict | messages.Failed | messages.Resume):
             self._stray(worker)  # it was replaced, and the new one is asked
         elif isinstance(message, messages.Verdict):
-            if not self._answer(message.ask, message.verdict):
+            verdict: Any = message.verdict
+            if not isinstance(verdict, self._vocabulary.verdicts):
+                verdict = self._policy("a verdict of another kind of provider")
+            if not self._answer(message.ask, verdict):
                 self._stray(worker)
         elif isinstance(message, messages.Failed):
             question = self._waiting.get(message.ask)
@@ -255,6 +291,7 @@ class FilterSession:
         worker.ready = True
         worker.hooks = frozenset(message.hooks)
         worker.settings = message.settings or FilterSettings()
+        worker.dns = message.dns or DNSProxySettings()
         old, self._worker, self._successor = self._worker, worker, None
         self.bundle = worker.bundle
         self.state = "running"

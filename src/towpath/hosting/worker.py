@@ -26,9 +26,11 @@ from towpath.hosting import messages
 from towpath.hosting.load import load_provider, read_config
 from towpath.kernel import system
 from towpath.providers.content_filter import ContentFilterProvider
+from towpath.providers.dns import Answer, DNSProxySettings, Forward, Refuse
+from towpath.providers.dns_proxy import DNSProxyProvider
 from towpath.providers.flow import Flow, Question
 from towpath.providers.packet_tunnel import PacketTunnelProvider
-from towpath.providers.provider import LogLevel, Prompt, Reply
+from towpath.providers.provider import LogLevel, Prompt, Provider, Reply
 from towpath.providers.reasons import StopReason
 from towpath.providers.verdict import Allow, Drop, FlowVerdict, NameVerdict, Pause, Peek
 
@@ -42,6 +44,8 @@ _HOOKS = (
     "start", "stop", "handle_name", "handle_new_flow", "handle_outbound_data", "handle_inbound_data", "data_complete",
     "flow_closed", "rules_changed",
 )  # fmt: skip
+_DNS_HOOKS = ("start", "stop", "handle_query", "system_dns_settings_changed", "sleep", "wake", "rules_changed")
+_VERDICTS = {"handle_name": (Allow, Drop), "handle_query": (Answer, Forward, Refuse, Drop)}
 _CONFINED = "a content filter reads its own bundle and the files that its configuration names, and nothing else"
 
 
@@ -67,9 +71,8 @@ def _serve(line: socket.socket, begin: messages.Begin) -> None:
         reason = error.reason if isinstance(error, ConfigInvalid) else str(error)
         _send(line, [messages.Broken(where, reason, error.hint)])
         return
-    wanted = PacketTunnelProvider if begin.kind == "packet-tunnel" else ContentFilterProvider
-    if not isinstance(provider, wanted):
-        reason = f"{type(provider).__name__} is no {wanted.__name__}, and the manifest says {begin.kind}"
+    if isinstance(provider, PacketTunnelProvider) is not (begin.kind == "packet-tunnel"):
+        reason = f"{type(provider).__name__} is another kind of provider, and the manifest says {begin.kind}"
         _send(line, [messages.Broken(begin.file, reason, None)])
     elif isinstance(provider, PacketTunnelProvider):
         from towpath.hosting import tunnel_worker  # with what only it needs: an event loop
@@ -106,9 +109,14 @@ def _send(line: socket.socket, batch: list[messages.FromWorker]) -> None:
 class _Worker:
     """Implements `towpath.providers.provider.ProviderContext` for the provider it serves."""
 
-    def __init__(self, line: socket.socket, provider: ContentFilterProvider[Any], begin: messages.Begin) -> None:
+    def __init__(self, line: socket.socket, provider: Provider[Any], begin: messages.Begin) -> None:
         self._line = line
-        self._provider = provider
+        self._provider: Any = provider
+        self._base: type[Provider[Any]] = ContentFilterProvider
+        self._hooks: tuple[str, ...] = _HOOKS
+        if isinstance(provider, DNSProxyProvider):
+            self._base, self._hooks = DNSProxyProvider, _DNS_HOOKS
+            provider.system_dns_settings = begin.system_dns
         self._begin = begin
         self._out: list[messages.FromWorker] = []
         self._numbers = itertools.count(1)
@@ -136,6 +144,9 @@ class _Worker:
 
     def log(self, level: LogLevel, text: str) -> None:
         self._tell(messages.Said(level, text))
+
+    def path(self, path: str) -> str:
+        return os.path.join(self._begin.home, path)
 
     def now(self) -> float:
         return time.time()
@@ -177,7 +188,7 @@ class _Worker:
     # Serving.
 
     def run(self) -> None:
-        if any(inspect.iscoroutinefunction(getattr(self._provider, name)) for name in _HOOKS):
+        if any(inspect.iscoroutinefunction(getattr(self._provider, name)) for name in self._hooks):
             self._run_with_event_loop()
         else:
             self._run_bare()
@@ -225,9 +236,13 @@ class _Worker:
             self._tell(settings)
             self._flush()
             os._exit(0)
-        base, own = ContentFilterProvider, type(self._provider)
-        hooks = [name for name in _HOOKS if getattr(own, name) is not getattr(base, name)]
-        self._tell(messages.Ready(settings, tuple(hooks)))
+        own = type(self._provider)
+        hooks = tuple(name for name in self._hooks if getattr(own, name) is not getattr(self._base, name))
+        if self._base is DNSProxyProvider:
+            known = settings if isinstance(settings, DNSProxySettings) else None
+            self._tell(messages.Ready(None, hooks, known))
+        else:
+            self._tell(messages.Ready(settings, hooks))
         self._flush()
 
     def _call(self, hook: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -282,6 +297,14 @@ class _Worker:
             self._question(message.ask, "handle_new_flow", provider.handle_new_flow, message.flow)
         elif isinstance(message, messages.NewName):
             self._question(message.ask, "handle_name", provider.handle_name, message.question)
+        elif isinstance(message, messages.NewQuery):
+            self._question(message.ask, "handle_query", provider.handle_query, message.query)
+        elif isinstance(message, messages.SystemDNS):
+            provider.system_dns_settings = message.settings
+            self._notice("system_dns_settings_changed", provider.system_dns_settings_changed)
+        elif isinstance(message, messages.Power):
+            name = "sleep" if message.asleep else "wake"
+            self._notice(name, getattr(provider, name))
         elif isinstance(message, messages.Data):
             out = message.direction == "outbound"
             hook = provider.handle_outbound_data if out else provider.handle_inbound_data
@@ -321,11 +344,12 @@ class _Worker:
             self._tell(messages.Failed(ask, _reason(name, error, self._line_of(error))))
 
     def _verdict(self, ask: int, name: str, verdict: Any, about: Flow | Question) -> messages.FromWorker:
-        if not isinstance(verdict, (Allow, Drop) if name == "handle_name" else (Allow, Drop, Peek, Pause)):
+        if not isinstance(verdict, _VERDICTS.get(name, (Allow, Drop, Peek, Pause))):
             return messages.Failed(ask, f"{name} gave {verdict!r}, which is no verdict it may give")
-        if name != "handle_name":
+        if name not in _VERDICTS:
             self._note(about.number, verdict)
-        return messages.Verdict(ask, verdict)
+        given: Any = verdict
+        return messages.Verdict(ask, given)
 
     def _notice(self, name: str, hook: Callable[..., Any], *arguments: Any) -> None:
         result = self._call(name, hook, *arguments)

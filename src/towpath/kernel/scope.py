@@ -23,7 +23,7 @@ class ScopePlan(NamedTuple):
 
     Addresses are literals. `address6` is `None` where the uplink has no IPv6. `table` holds the lines of the rule set.
     `settings` are per-namespace sysctls by path below /proc/sys. `read_only` are files and folders that the command
-    cannot change, `hidden` files that are empty for it.
+    cannot change, `hidden` files that are empty for it. With `tap` the packets of its loopback device are handed out.
     """
 
     argv: Sequence[str]
@@ -44,6 +44,7 @@ class ScopePlan(NamedTuple):
     runtime_folder: str | None
     read_only: Sequence[str] = ()
     hidden: Sequence[str] = ()
+    tap: bool = False
 
 
 class Queue(Protocol):
@@ -68,6 +69,7 @@ class Attachments(NamedTuple):
     raw_icmp: dict[int, socket.socket]
     local: dict[tuple[int, int], socket.socket]
     diagnosis: int
+    tap: socket.socket | None = None
 
 
 class CommandExit(NamedTuple):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ipaddress import ip_interface, ip_network
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import socket
 
     from towpath.providers.tunnel_settings import TunnelSettings
 
-__all__ = ["NOTHING", "TunnelAttachment", "TunnelPlan", "make_plan"]
+__all__ = ["NOTHING", "TunnelAttachment", "TunnelNetwork", "TunnelPlan", "make_plan"]
 
 
 class TunnelPlan(NamedTuple):
@@ -49,6 +49,13 @@ def make_plan(settings: TunnelSettings | None, physical_mtu: int = 1500) -> Tunn
         tuple((str(one.network_address), one.prefixlen) for one in around),
         settings.link_mtu(physical_mtu),
     )
+
+
+class TunnelNetwork(Protocol):
+    """A network whose only way out is a tunnel."""
+
+    def take_socket(self, kind: Literal["stream", "datagram", "echo"], version: int) -> socket.socket:
+        """A socket whose packets leave by the tunnel or not at all. Raises `OSError`."""
 
 
 class TunnelAttachment(Protocol):

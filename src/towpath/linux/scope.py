@@ -185,10 +185,13 @@ def _attachments(names: list[tuple[str, int, int]], descriptors: list[int]) -> A
         name: {} for name in ("tcp", "udp", "dns_udp", "dns_tcp", "raw_udp", "raw_icmp")
     }
     local = {}
+    tap = None
     numbers = {}
     for (name, version, port), descriptor in zip(names, descriptors, strict=True):
         if name in ("queue", "diagnosis"):
             numbers[name] = descriptor
+        elif name == "tap":
+            tap = socket.socket(fileno=descriptor)
         elif name == "local":
             local[version, port] = socket.socket(fileno=descriptor)
         else:
@@ -197,5 +200,6 @@ def _attachments(names: list[tuple[str, int, int]], descriptors: list[int]) -> A
         queue=PacketQueue(QUEUE_NUMBER, numbers["queue"]),
         local=local,
         diagnosis=numbers["diagnosis"],
+        tap=tap,
         **groups,
     )

@@ -125,6 +125,8 @@ def _make_network(plan: ScopePlan, gid: int) -> Held:
     make_table(_TABLE, list(plan.table))
     held: Held = [(("queue", 0, 0), PacketQueue(QUEUE_NUMBER).socket.detach())]
     held.append((("diagnosis", 0, 0), NetlinkSocket(NETLINK_SOCK_DIAG).socket.detach()))
+    if plan.tap:
+        held.append((("tap", 0, 0), sockets.tap("lo").detach()))
     for version in versions:
         own = plan.address4 if version == 4 else plan.address6 or ""
         everywhere, loopback = ("0.0.0.0", "127.0.0.1") if version == 4 else ("::", "::1")

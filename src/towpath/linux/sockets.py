@@ -21,6 +21,10 @@ _IPV6_CHECKSUM = 7
 _SOL_RAW = 255
 _SO_ATTACH_FILTER = 26
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
+_SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
+_SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
+_ETH_P_ALL = 3
+_TAP_BUFFER = 64 << 20
 _BACKLOG = 4096
 _RECEIVE_BUFFER = 4 << 20
 
@@ -178,6 +182,15 @@ def packets(made: socket.socket) -> tuple[int, int] | None:
     return struct.unpack_from("=II", info, 136) if len(info) >= 144 else None
 
 
+def round_trip(made: socket.socket) -> int | None:
+    """The smoothed round trip of a TCP socket in microseconds (tcp(7), TCP_INFO: `tcpi_rtt`)."""
+    try:
+        info = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 72)
+    except OSError:
+        return None
+    return int(struct.unpack_from("=I", info, 68)[0]) if len(info) >= 72 else None
+
+
 def reset(made: socket.socket) -> None:
     """Closes a TCP socket with a reset."""
     try:
@@ -185,3 +198,33 @@ def reset(made: socket.socket) -> None:
     except OSError:
         pass  # not connected: a plain close says the same
     made.close()
+
+
+def tap(device: str) -> socket.socket:
+    """A packet socket (packet(7)) that gets a copy of every packet that arrives at a device, from its IP head on."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _TAP_BUFFER)
+    except PermissionError:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _TAP_BUFFER)
+    made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    # A loopback device shows each packet twice, as it leaves and as it arrives.
+    made.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+    made.bind((device, _ETH_P_ALL))
+    return made
+
+
+def take_packet(made: socket.socket, buffer: bytearray) -> tuple[int, memoryview] | None:
+    """When a `tap` got its next packet (Unix time in nanoseconds), and the packet, in `buffer`; `None` for none."""
+    try:
+        length, ancillary, _flags, _address = made.recvmsg_into([buffer], 64)
+    except BlockingIOError:
+        return None
+    when = next((data for level, kind, data in ancillary if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS)), b"")
+    seconds, nanoseconds = struct.unpack("=qq", when) if len(when) == 16 else (0, 0)
+    return seconds * 1_000_000_000 + nanoseconds, memoryview(buffer)[:length]
+
+
+def lost_packets(made: socket.socket) -> int:
+    """How many packets a `tap` had no room for, since this was asked last."""
+    return int(struct.unpack("=II", made.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])

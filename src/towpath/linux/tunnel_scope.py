@@ -34,7 +34,7 @@ _KINDS = {
 
 
 class TunnelScope:
-    """Implements `towpath.kernel.tunnel.TunnelAttachment`; sockets for the tunnel's outside are made by the caller.
+    """Implements `TunnelAttachment` and `TunnelNetwork` of `towpath.kernel.tunnel`; sockets for the tunnel's outside are made by the caller.
 
     Made while this process has one thread. Raises `PermissionMissing` and `FeatureMissing` with what is in the way.
     """

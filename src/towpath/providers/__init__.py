@@ -12,6 +12,18 @@ from __future__ import annotations
 
 from towpath.providers.content_filter import ContentFilterProvider
 from towpath.providers.disconnect import DisconnectCause, TunnelFailed
+from towpath.providers.dns import (
+    Answer,
+    BlockedAnswer,
+    DNSProxySettings,
+    DNSSettings,
+    DNSVerdict,
+    Forward,
+    NameRule,
+    Refuse,
+    SystemDNSSettings,
+)
+from towpath.providers.dns_proxy import DNSProxyProvider
 from towpath.providers.flow import (
     Address,
     Ancestor,
@@ -50,6 +62,13 @@ __all__ = [
     "ContentFilterProvider",
     "DatagramLink",
     "Datagrams",
+    "Answer",
+    "BlockedAnswer",
+    "ContentFilterProvider",
+    "DNSProxyProvider",
+    "DNSProxySettings",
+    "DNSSettings",
+    "DNSVerdict",
     "Direction",
     "DisconnectCause",
     "DnsSettings",
@@ -59,7 +78,9 @@ __all__ = [
     "Flow",
     "FlowReport",
     "FlowVerdict",
+    "Forward",
     "LogLevel",
+    "NameRule",
     "NameSource",
     "NameVerdict",
     "NetworkRule",
@@ -76,8 +97,10 @@ __all__ = [
     "ProviderContext",
     "ProxySettings",
     "Question",
+    "Refuse",
     "Reply",
     "StopReason",
+    "SystemDNSSettings",
     "Transport",
     "TunnelContext",
     "TunnelFailed",

@@ -109,7 +109,8 @@ class Flow(Struct, frozen=True, kw_only=True):
 class Question(Struct, frozen=True, kw_only=True):
     """A name that a program wants resolved: in lower case, without the last dot, `type` as in `A`, `AAAA`, `HTTPS`.
 
-    `server` is whom it asked. Programs ask for several types of one name, each a question.
+    `server` is whom it asked, `scope` where: in a run, or on the host itself. Programs ask for several types of one
+    name, each a question.
     """
 
     number: int
@@ -119,6 +120,7 @@ class Question(Struct, frozen=True, kw_only=True):
     server: Address
     owner: Owner | None = None
     owner_unknown: str | None = None
+    scope: Literal["run", "host"] = "run"
 
 
 class FlowReport(Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from towpath.sandbox.report import Ledger
     from towpath.sandbox.stream import Stream
 
-__all__ = ["Filtering", "StreamHold"]
+__all__ = ["Filtering", "StreamHold", "owner_of", "question_seen"]
 
 _NO_NAME = "no DNS answer of this run gave this address"
 _NO_OWNER = "its process hides its descriptors, or had ended already"
@@ -37,6 +37,11 @@ class Filtering:
         self._judge = judge
         self._ledger = ledger
         ledger.screened_ended = self._ended
+
+    @property
+    def hears_questions(self) -> bool:
+        """Whether some filter wants to be asked about names."""
+        return any(session.wants("handle_name") for session in self._filters.sessions)
 
     def ask(self, flow: Flow, decided: Callable[[Decision | None, bool], None]) -> None:
         """Puts a flow to the filters; `decided(refusal, silent)` is called once, perhaps at once."""
@@ -63,17 +68,8 @@ class Filtering:
             else:
                 decided(_refusal(by, drop), drop.silent)
 
-        owner, unknown = self._owner(flow)
-        question = Question(
-            number=self._filters.number(),
-            name=name,
-            type=kind,
-            transport=cast('Literal["tcp", "udp"]', flow.transport),
-            server=Address(text_of(flow.address), flow.port),
-            owner=owner,
-            owner_unknown=unknown,
-        )
-        self._filters.name(question, answered)
+        owner, unknown = owner_of(self._ledger, flow)
+        self._filters.name(question_seen(self._filters.number(), flow, name, kind, owner, unknown), answered)
 
     def holds(self, flow: Flow) -> tuple[StreamHold, StreamHold] | None:
         """What a stream keeps bytes in: those of who opened the flow, and the answers; `None` if all may pass."""
@@ -95,17 +91,8 @@ class Filtering:
         flow.by = flow.screening.by if flow.screening else ""
         return _refusal(flow.by, drop)
 
-    def _owner(self, flow: Flow) -> tuple[Owner | None, str | None]:
-        if flow.direction == "in":
-            return None, _FROM_OUTSIDE
-        self._ledger.find_owner(flow)
-        found = flow.owner
-        if found is None:
-            return None, _NO_OWNER
-        return as_seen(found), None
-
     def _seen(self, flow: Flow) -> FlowSeen:
-        owner, unknown = self._owner(flow)
+        owner, unknown = owner_of(self._ledger, flow)
         inward = flow.direction == "in"
         here, there = Address(text_of(flow.source), flow.source_port), Address(text_of(flow.address), flow.port)
         names = () if inward else self._judge.names.of(flow.address)
@@ -145,6 +132,30 @@ class Filtering:
                 error=flow.error or None,
             ),
         )
+
+
+def owner_of(ledger: Ledger, flow: Flow) -> tuple[Owner | None, str | None]:
+    """The program behind a flow as providers see it, or why there is none."""
+    if flow.direction == "in":
+        return None, _FROM_OUTSIDE
+    ledger.find_owner(flow)
+    found = flow.owner
+    if found is None:
+        return None, _NO_OWNER
+    return as_seen(found), None
+
+
+def question_seen(number: int, flow: Flow, name: str, kind: str, owner: Owner | None, unknown: str | None) -> Question:
+    """A DNS question as providers see it."""
+    return Question(
+        number=number,
+        name=name,
+        type=kind,
+        transport=cast('Literal["tcp", "udp"]', flow.transport),
+        server=Address(text_of(flow.address), flow.port),
+        owner=owner,
+        owner_unknown=unknown,
+    )
 
 
 def _refusal(by: str, drop: Drop) -> Decision:

@@ -44,6 +44,7 @@ class HelloGate:
         self._held = b""
         self._answer = b""
         self._retried = False
+        self.hears = True
         self.waiting = False
         self.open = False
 

@@ -40,6 +40,7 @@ class HttpGate:
         self._reader = RequestReader()
         self._requests = 0
         self._held: bytes = b""
+        self.hears = True
         self.waiting = False
         self.open = False
 

@@ -9,6 +9,7 @@ from towpath.policy.guard import embedded, guarded, is_public_name, local_kind, 
 from towpath.policy.policy import Decision, Policy
 from towpath.policy.program import Program
 from towpath.policy.request import Asked
+from towpath.sandbox.name_spread import NameSpread
 from towpath.sandbox.uplink import HostUplink
 from towpath.wire import dns
 from towpath.wire.ip import text_of
@@ -67,6 +68,14 @@ class Judge:
         self._uplink = uplink or HostUplink()
         self._decided: dict[tuple[str, bytes, int, str, str | None], Decision] = {}
         self._stamp: tuple[int, frozenset[bytes]] = (0, own.addresses)
+        self._spread = NameSpread()
+        self.tell: Callable[[str], None] = lambda _text: None
+        """Called with what the person who started the run should know and no refusal says."""
+
+    def replace(self, policy: Policy) -> None:
+        """Decides by another policy from now on."""
+        self.policy = policy
+        self._decided.clear()
 
     def forget(self) -> None:
         """Something that was taken into account is no longer so."""
@@ -139,19 +148,32 @@ class Judge:
 
     def question(self, name: str) -> Decision:
         """May a DNS question for this name leave?"""
-        return _OPEN if self.policy.empty else self.policy.decide_name(name)
+        if self.policy.empty:
+            return _OPEN
+        decision = self.policy.decide_name(name)
+        if decision.verdict == "allow" and decision.rule is not None:
+            many = self._spread.note(decision.rule, name)
+            if many is not None:
+                self.tell(many)
+        return decision
 
     def screen(self, name: str, answer: bytes) -> dns.Screened:
         """The answer to a question for `name` as the program may see it. Raises `PeerViolation`."""
         if self.policy.empty:
             return dns.Screened(answer, (), ech_removed=False)
         public = is_public_name(name)
+        return dns.screen(answer, lambda address: self._admits(address, public))
 
-        def admits(address: str) -> bool:
-            """A public name must not lead into a private network, nor to this host."""
-            far = not self._uplink.private_is_near or private_kind(address) is None
-            if local_kind(address) is None and (far or not public):
-                return True
-            return self.policy.names_address(address) is not None
+    def admits_all(self, name: str, found: list[str]) -> bool:
+        """Whether an answer that holds nothing but these addresses may reach the program as it is."""
+        if self.policy.empty:
+            return True
+        public = is_public_name(name)
+        return all(self._admits(address, public) for address in found)
 
-        return dns.screen(answer, admits)
+    def _admits(self, address: str, public: bool) -> bool:
+        """A public name must not lead into a private network, nor to this host."""
+        far = not self._uplink.private_is_near or private_kind(address) is None
+        if local_kind(address) is None and (far or not public):
+            return True
+        return self.policy.names_address(address) is not None

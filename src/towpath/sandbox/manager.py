@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
@@ -21,19 +22,24 @@ from towpath.policy.policy import Policy
 from towpath.policy.rule import readable_slots
 from towpath.sandbox.report import Ledger
 from towpath.sandbox.services import Services
+from towpath.sandbox.watched import Watched
 from towpath.wire import quic_keys
 
 if TYPE_CHECKING:
+    from towpath.sandbox.capture import Capture
     from towpath.sandbox.filter_run import FilterRun
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.options import RunOptions
     from towpath.sandbox.tunnel_run import TunnelRun
+    from towpath.sandbox.viewer import Viewer
 __all__ = ["Manager"]
 
 _DRAIN = 5.0
 _DRAIN_INTERVAL = 0.002
 _RECHECK_STOP = 0.05
+_VIEWER_PATIENCE = 5.0
+_VIEWER_INTERVAL = 0.05
 _COMMAND_PID = 2
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -42,9 +48,16 @@ class Manager:
     """Serves a scope until its command ends. Raises `ConfigInvalid` for a policy or report that cannot be used."""
 
     def __init__(
-        self, options: RunOptions, scope: system.LinuxScope, filters: FilterRun | None, tunnel: TunnelRun | None = None
+        self,
+        options: RunOptions,
+        scope: system.LinuxScope,
+        filters: FilterRun | None,
+        viewer: Viewer | None = None,
+        tunnel: TunnelRun | None = None,
     ) -> None:
         self._options = options
+        self._viewer = viewer
+        self._watched: Watched | None = None
         self._filters = filters
         self._tunnel = tunnel
         self._scope = scope
@@ -58,6 +71,7 @@ class Manager:
             table=options.report == "table",
         )
         self._learnt = self._open_learnt()
+        self._capture = self._open_capture()
         self._warn_of_loopback()
         self._loop = Loop()
         self._services: Services | None = None
@@ -106,6 +120,24 @@ class Manager:
         except OSError as error:
             raise ConfigInvalid("--learn", f"{path}: {error.strerror}") from None
 
+    def _open_capture(self) -> Capture | None:
+        if self._options.capture is None:
+            return None
+        from towpath.sandbox.capture import Capture
+
+        capture = Capture(self._options.capture, " ".join(self._options.argv), secrets=self._options.capture_secrets)
+        self._ledger.observe(capture)
+        return capture
+
+    def _close_capture(self, capture: Capture) -> None:
+        try:
+            lost = capture.finish()
+        except OSError as error:
+            self._ledger.say("error", f"{self._options.capture} is not whole: {error.strerror}")
+            return
+        if lost:
+            self._ledger.say("warning", f"{lost} packets are not in {self._options.capture}: they came too fast")
+
     def _write_learnt(self, file: TextIO) -> None:
         """Whatever the command has written there meanwhile goes."""
         assert self._ledger.learner is not None
@@ -134,24 +166,55 @@ class Manager:
         self._owners = system.owners.OwnerFinder(held.diagnosis)
         self._ledger.use_owners(self._owners)
         services = self._services = Services(
-            self._loop, self._scope, self._policy, self._ledger, self._options, self._filtered_by(), self._tunnel
+            self._loop,
+            self._scope,
+            self._policy,
+            self._ledger,
+            self._options,
+            self._filtered_by(),
+            self._filters.proxy if self._filters else None,
+            self._capture,
+            self._tunnel,
         )
         services.publish(self._options.publish)
+        self._let_watch(services)
         signals = system.signals.SignalReader()
         self._loop.watch(signals.fileno(), IN, lambda _events: self._pass_on(signals))
         self._loop.watch(self._scope.fileno(), IN, lambda _events: self._hear())
         system.signals.step_back()
         imports.close()
         static = self._filters.static_table() if self._filters is not None else []
-        tunnel = self._tunnel
-        told = {"TOWPATH_POLICY": self._policy_text(), **(tunnel.environment if tunnel else {})}
-        self._scope.release(told, static, tunnel.search if tunnel else [])
+        environment = {"TOWPATH_POLICY": self._policy_text()}
+        if self._capture is not None and self._capture.key_log is not None:
+            environment["SSLKEYLOGFILE"] = self._capture.key_log
+        if self._tunnel is not None:
+            environment |= self._tunnel.environment
+        self._scope.release(environment, static, self._tunnel.search if self._tunnel is not None else [])
         services.start()
         self._loop.run()
         assert self._ended is not None
         return self._ended
 
-    def _filtered_by(self) -> Callable[[Judge], Filtering] | None:
+    def _let_watch(self, services: Services) -> None:
+        argv = self._options.argv
+        watched = self._watched = Watched(self._loop, self._ledger, services, argv, quic=self._reads_quic)
+        watched.send_signal = self._scope.signal
+        if self._viewer is not None:
+            watched.start()
+            if self._viewer.start(self._ledger.say):
+                self._await_viewer(self._viewer, watched)
+
+    def _await_viewer(self, viewer: Viewer, watched: Watched) -> None:
+        """The command may be shorter than it takes to begin to draw."""
+        enough = time.monotonic() + _VIEWER_PATIENCE
+        watched.followed = self._loop.stop
+        while not (watched.has_viewers or viewer.has_ended() or time.monotonic() > enough):
+            timer = self._loop.later(_VIEWER_INTERVAL, self._loop.stop)
+            self._loop.run()
+            timer.cancel()
+        watched.followed = lambda: None
+
+    def _filtered_by(self) -> Callable[[Judge], Filtering | None] | None:
         filters = self._filters
         if filters is None:
             return None
@@ -163,8 +226,10 @@ class Manager:
             import json  # noqa: F401
         if self._options.report == "table":
             import towpath.sandbox.table  # noqa: F401
-        reads_quic = any(slot[0] == "udp" for rule in self._policy.rules for slot in readable_slots(rule))
-        if reads_quic or self._learnt is not None:
+        self._reads_quic = self._learnt is not None or any(
+            slot[0] == "udp" for rule in self._policy.rules for slot in readable_slots(rule)
+        )
+        if self._reads_quic:
             quic_keys.load()
 
     def _policy_text(self) -> str:
@@ -217,10 +282,16 @@ class Manager:
         """Ends all flows and writes the report."""
         if self._services is not None:
             self._services.close()
+        if self._watched is not None and self._ended is not None:
+            self._watched.end(self._ended.code, self._ended.signal)
+        if self._viewer is not None:
+            self._viewer.finish()
         if self._filters is not None:
             self._filters.stop()
         if self._tunnel is not None:
             self._tunnel.stop()
+        if self._capture is not None:
+            self._close_capture(self._capture)
         self._ledger.finish()
         if self._learnt is not None:
             self._write_learnt(self._learnt)

@@ -17,6 +17,7 @@ __all__ = ["NamingGate"]
 class NamingGate:
     """A gate that lets everything pass. Of TLS it notes the server's name, of HTTP the host of every request."""
 
+    hears = False
     waiting = False
 
     def __init__(self, flow: Flow) -> None:

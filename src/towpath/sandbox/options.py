@@ -34,3 +34,7 @@ class RunOptions(NamedTuple):
     learn: str | None = None
     learn_wildcards: bool = False
     learn_requests: bool = False
+    capture: str | None = None
+    capture_secrets: bool = False
+    watch: bool = False
+    dns: str | None = None

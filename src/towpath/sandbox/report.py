@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
 
 from towpath.sandbox.flows import Flow
 from towpath.wire.ip import text_of
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from towpath.policy.learn import Learner
     from towpath.policy.policy import Decision
 
-__all__ = ["LEVELS", "Ledger", "Row"]
+__all__ = ["LEVELS", "Ledger", "Observer", "Row", "as_record"]
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "icmp": socket.IPPROTO_ICMP}
@@ -23,6 +23,17 @@ _REVERSE = (".in-addr.arpa", ".ip6.arpa")
 _MOST_ROWS = 10000
 _MOST_LINES = 1000
 """Different refusals that are told one by one. A program that is refused without end is only counted from there on."""
+
+
+class Observer(Protocol):
+    """Who is told of every flow: when it is opened, each time it is decided, and when it is over.
+
+    A DNS question that is refused is only told as decided.
+    """
+
+    def opened(self, flow: Flow) -> None: ...
+    def changed(self, flow: Flow) -> None: ...
+    def closed(self, flow: Flow) -> None: ...
 
 
 class Row(NamedTuple):
@@ -59,13 +70,20 @@ class Ledger:
         self._numbers = 0
         self._told: dict[tuple[str, str, str], int] = {}
         self._untold = 0
+        self._warnings: list[str] = []
         self._asked: set[tuple[str, str, str]] = set()
         self.rows: dict[Row, _Sum] = {}
         self.allowed = self.refused_flows = self.failed = 0
         self.overruns = 0
         self.learner: Learner | None = None
+        self._observers: list[Observer] = []
         self.screened_ended: Callable[[Flow], None] = lambda _flow: None
         """Called for every flow that filters were asked about, when it is over."""
+
+    def observe(self, observer: Observer) -> None:
+        """Tells `observer` of every flow from now on, with its owner."""
+        self._observers.append(observer)
+        self._thorough = True
 
     def use_owners(self, finder: owners.OwnerFinder) -> None:
         self._owners = finder
@@ -80,7 +98,9 @@ class Ledger:
                 self._level = LEVELS["error"] + 1  # nobody reads any more
 
     def warn(self, text: str) -> None:
-        """Says it once, however often it happens."""
+        """Says it once, however often it happens; it stands in the summary too."""
+        if len(self._warnings) < _MOST_LINES and text not in self._warnings:
+            self._warnings.append(text)
         self._fold(("", "", text), text)
 
     def _fold(self, key: tuple[str, str, str], text: str, *, counts: bool = True) -> None:
@@ -116,12 +136,16 @@ class Ledger:
             flow.name, flow.name_from = names[0], "dns"
         if self._thorough or self.learner is not None:
             self.find_owner(flow)
+        for observer in self._observers:
+            observer.opened(flow)
         if decision.verdict == "allow":
             self._tell_allowed(flow, decision)
 
     def decided(self, flow: Flow, decision: Decision) -> None:
         """What the flow said of itself has settled it."""
         flow.decision = decision
+        for observer in self._observers:
+            observer.changed(flow)
         self._tell_allowed(flow, decision)
 
     def _tell_allowed(self, flow: Flow, decision: Decision) -> None:
@@ -134,6 +158,8 @@ class Ledger:
         flow.decision = decision
         self.refused_flows += 1
         self.find_owner(flow)
+        for observer in self._observers:
+            observer.changed(flow)
         self._tell_refusal(flow, f"{flow.destination} {flow.transport}", decision)
         if not begun:
             self._record(flow)
@@ -148,6 +174,8 @@ class Ledger:
         flow.transport = "dns"
         flow.address, flow.port = b"", 0
         flow.error = kind
+        for observer in self._observers:
+            observer.changed(flow)
         # Programs ask for A and AAAA at once: that is one attempt, not a repetition.
         attempt = (_program(flow), flow.name, kind)
         again = attempt in self._asked
@@ -188,6 +216,8 @@ class Ledger:
             self.freed(flow.held)
         if flow.screening is not None:
             self.screened_ended(flow)
+        for observer in self._observers:
+            observer.closed(flow)
         if flow.decision is not None and flow.decision.verdict == "deny":
             if flow.cut:
                 self._record(flow)
@@ -219,7 +249,7 @@ class Ledger:
             total.sent += flow.sent
             total.received += flow.received
         if self._records is not None:
-            self._write(_as_record(flow, decision, verdict, rule))
+            self._write(as_record(flow))
 
     def _write(self, record: dict[str, object]) -> None:
         if self._records is None:
@@ -249,6 +279,7 @@ class Ledger:
                 "refused": self.refused_flows,
                 "failed": self.failed,
                 "overruns": self.overruns,
+                "warnings": self._warnings,
             }
         )
         if self._records is not None:
@@ -272,8 +303,10 @@ def _default(flow: Flow) -> str:
     return decision.reason if decision.reason.startswith("--") else "(default)"
 
 
-def _as_record(flow: Flow, decision: Decision | None, verdict: str, rule: str) -> dict[str, object]:
-    owner = flow.owner
+def as_record(flow: Flow) -> dict[str, object]:
+    """A flow as reports and viewers have it: strings, numbers, lists and `None`."""
+    owner, decision = flow.owner, flow.decision
+    rule = decision.rule.text if decision and decision.rule else ""
     return {
         "type": "dns" if flow.transport == "dns" else "flow",
         "id": flow.number,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from towpath.sandbox.filter_run import FilterRun
     from towpath.sandbox.manager import Manager
     from towpath.sandbox.tunnel_run import TunnelRun
+    from towpath.sandbox.viewer import Viewer
 
 __all__ = ["run"]
 
@@ -121,11 +122,12 @@ def make_plan(options: RunOptions, read_only: list[str], hidden: Sequence[str] =
         runtime_folder=os.environ.get("XDG_RUNTIME_DIR"),
         hidden=hidden,
         read_only=[*read_only, *(protected_paths(os.environ.get("HOME"), folder) if options.protect else [])],
+        tap=options.capture is not None,
     )
 
 
 def _find_filters(options: RunOptions) -> FilterRun | None:
-    if not options.filters:
+    if not options.filters and options.dns is None:
         return None
     from towpath.sandbox.filter_run import FilterRun
 
@@ -140,12 +142,21 @@ def _find_tunnel(options: RunOptions) -> TunnelRun | None:
     return TunnelRun(options.tunnel)
 
 
+def _find_viewer(options: RunOptions) -> Viewer | None:
+    if not options.watch:
+        return None
+    from towpath.sandbox.viewer import Viewer
+
+    return Viewer()
+
+
 def run(options: RunOptions) -> int:
     """Runs the command and gives the exit code that a shell would; ends by the signal that ended the command.
 
     Raises `TowpathError` for whatever kept the command from being started.
     """
     _open_streams()
+    viewer = _find_viewer(options)
     filters = _find_filters(options)
     tunnel = None
     try:
@@ -156,7 +167,7 @@ def run(options: RunOptions) -> int:
         try:
             from towpath.sandbox.manager import Manager
 
-            manager: Manager = Manager(options, scope, filters, tunnel)
+            manager: Manager = Manager(options, scope, filters, viewer, tunnel)
             ended: CommandExit = manager.run()
         finally:
             scope.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,20 @@ from towpath.sandbox.uplink import HostUplink, Uplink
 from towpath.wire import ip
 
 if TYPE_CHECKING:
+    from towpath.hosting.dns_provider import DnsProvider
     from towpath.kernel.scope import Scope
-    from towpath.policy.policy import Policy
+    from towpath.policy.policy import Decision, Policy
+    from towpath.policy.rule import Rule
+    from towpath.sandbox.capture import Capture
     from towpath.sandbox.filtering import Filtering
+    from towpath.sandbox.flows import Flow
     from towpath.sandbox.options import RunOptions
     from towpath.sandbox.report import Ledger
     from towpath.sandbox.tunnel_run import TunnelRun
 
 __all__ = ["Services"]
 
+_SCHEMES = {"sni": "tls", "host": "http", "quic sni": "quic"}
 _ECHO = ((4, ip.ICMP), (6, ip.ICMP6))
 
 
@@ -42,17 +48,23 @@ class Services:
         policy: Policy,
         ledger: Ledger,
         options: RunOptions,
-        filtered_by: Callable[[Judge], Filtering] | None,
+        filtered_by: Callable[[Judge], Filtering | None] | None,
+        proxy: DnsProvider | None,
+        capture: Capture | None = None,
         tunnel: TunnelRun | None = None,
     ) -> None:
         held = scope.attachments
         self._loop = loop
         self._ledger = ledger
         self._queue = held.queue
+        self._capture = capture
+        if capture is not None and held.tap is not None:
+            capture.begin(loop, held.tap)
         self._pool = pipes.PipePool()
         self._own = addresses.OwnAddresses()
         uplink: Uplink = tunnel.uplink if tunnel is not None else HostUplink()
-        judge = Judge(policy, NameEvidence(), self._own, ledger.find_owner, uplink)
+        self._judge = judge = Judge(policy, NameEvidence(), self._own, ledger.find_owner, uplink)
+        judge.tell = ledger.warn
         if tunnel is not None:
             tunnel.settings_changed = judge.forget
         filtering = filtered_by(judge) if filtered_by is not None else None
@@ -63,7 +75,7 @@ class Services:
         self._tcp = TcpIntake(loop, held.queue, judge, ledger, self._pool, local, filtering, uplink)
         self._udp = UdpIntake(loop, held.queue, judge, ledger, injector, filtering, uplink)
         self._echo = EchoIntake(loop, held.queue, judge, ledger, injector, uplink)
-        dns = DnsService(loop, judge, ledger, self._resolvers(tunnel), filtering, uplink)
+        dns = self._dns = DnsService(loop, judge, ledger, self._resolvers(tunnel), filtering, proxy, uplink)
         for listener in (*held.tcp.values(), *held.local.values()):
             self._tcp.listen(listener)
         for intake in held.udp.values():
@@ -108,15 +120,46 @@ class Services:
             except PeerViolation:
                 queue.verdict(identity, DROP)
                 continue
+            if self._capture is not None:
+                self._capture.queued(time.time_ns(), data)
             if packet.protocol == ip.TCP:
                 self._tcp.syn(identity, packet)
             elif packet.protocol == ip.UDP:
                 self._udp.first(identity, packet)
             elif (packet.version, packet.protocol) in _ECHO:
                 self._echo.request(identity, packet)
+                if self._capture is not None:
+                    self._capture.taken(data)
             else:
                 queue.verdict(identity, DROP)
         self._ledger.overruns = queue.overruns
+
+    @property
+    def policy(self) -> Policy:
+        """The one by which flows are decided now."""
+        return self._judge.policy
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Decides by another one from now on; what is under way goes on."""
+        self._judge.replace(policy)
+
+    def under_way(self) -> list[tuple[Flow, int, int, int | None]]:
+        """The flows that are open: bytes sent and received so far, and the round trip in microseconds if known."""
+        return [*self._tcp.under_way(), *self._udp.under_way()]
+
+    def cut_denied(self, rule: Rule) -> int:
+        """Ends what is under way and would be refused by this very rule now; gives how many flows."""
+        if rule.action != "deny":
+            return 0
+
+        def refused(flow: Flow) -> Decision | None:
+            decision = self._judge.flow(flow)
+            if decision.verdict == "look":
+                scheme = _SCHEMES.get(flow.name_from, "other")
+                decision = self._judge.seen(flow, scheme, flow.name if scheme != "other" else None)
+            return decision if decision.verdict == "deny" and decision.rule is rule else None
+
+        return self._tcp.cut(refused) + self._udp.cut(refused)
 
     def draining(self) -> bool:
         """Whether bytes that a program sent are still on their way out."""
@@ -124,6 +167,7 @@ class Services:
 
     def close(self) -> None:
         """Ends all flows."""
+        self._dns.close()
         self._tcp.close()
         self._udp.close()
         self._echo.close()

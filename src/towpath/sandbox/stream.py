@@ -44,6 +44,8 @@ class Gate(Protocol):
     def release(self) -> bytes:
         """What the gate kept back while it waited, to be admitted again or, once it is open, to pass."""
 
+    hears: bool
+    """It wants to be told of answers."""
     waiting: bool
     """Read nothing more from the client until the other side has answered."""
     open: bool
@@ -155,7 +157,9 @@ class Stream:
         self.client = client
         self.server = server
         out, back = _Direction(client, server), _Direction(server, client)
-        out.gate = back.listener = gate
+        out.gate = gate
+        if gate is not None and gate.hears:
+            back.listener = gate
         self.packets: tuple[int, int] | None = None
         """Sent and received on the server's side, if they are `counted`."""
         self._counted = counted
@@ -169,6 +173,11 @@ class Stream:
     def said_all(self) -> bool:
         """Whether the client has ended and everything it sent was handed to the server's kernel."""
         return self._done is None or self._sides[0].closed
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes of the client's and of the server's that were passed on so far."""
+        return self._sides[0].moved, self._sides[1].moved
 
     def start(self, heard: bytes = b"", client_events: int = 0, server_events: int = 0) -> None:
         """Begins to relay: first what was `heard` of the client before, then what these events tell of."""

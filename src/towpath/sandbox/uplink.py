@@ -9,7 +9,7 @@ from towpath.kernel.system import sockets
 from towpath.policy.policy import Decision
 
 if TYPE_CHECKING:
-    from towpath.linux.tunnel_scope import TunnelScope
+    from towpath.kernel.tunnel import TunnelNetwork
     from towpath.providers.tunnel_settings import TunnelSettings
 
 __all__ = ["HostUplink", "TunnelUplink", "Uplink"]
@@ -51,7 +51,7 @@ class TunnelUplink:
 
     private_is_near = False
 
-    def __init__(self, scope: TunnelScope, where: str) -> None:
+    def __init__(self, scope: TunnelNetwork, where: str) -> None:
         self._scope = scope
         self._where = where
         self._settings: TunnelSettings | None = None

@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from towpath.testing.dns_harness import DNSHarness
     from towpath.testing.filter_harness import FilterHarness
     from towpath.testing.flow_run import FlowRun
     from towpath.testing.framer_harness import FramerHarness
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Banner",
     "Command",
+    "DNSHarness",
     "Dns",
     "FilterHarness",
     "FlowRun",
@@ -60,6 +62,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DNSHarness": "dns_harness",
     "FilterHarness": "filter_harness",
     "FlowRun": "flow_run",
     "FramerHarness": "framer_harness",

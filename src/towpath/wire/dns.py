@@ -26,6 +26,7 @@ __all__ = [
     "aaaa",
     "answer",
     "cname",
+    "extended_error",
     "failure",
     "https",
     "parse_answer",
@@ -40,6 +41,7 @@ __all__ = [
 
 _QR, _AA, _TC, _RD, _RA, _AD, _CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 _OPCODE, _RCODE = 0x7800, 0x000F
+_DO = 0x8000
 _SERVFAIL, _NXDOMAIN = 2, 3
 _EDE_OPTION = 15
 _EDE_PROHIBITED = 18
@@ -50,6 +52,8 @@ _PREFIXED = frozenset((m.SVCB, m.HTTPS, m.SRV, m.TLSA, m.URI))
 
 class Question(NamedTuple):
     """What one query asks. `name` is as `dns_message.text` writes it ("" is the root); `end` is the offset after it.
+
+    `dnssec` is the DO bit (RFC 3225), `options` whether there are EDNS options.
 
     >>> parse_query(query("WWW.Example.test.", "AAAA", 7)).name
     'www.example.test'
@@ -63,6 +67,8 @@ class Question(NamedTuple):
     edns: bool
     payload_size: int
     end: int
+    dnssec: bool = False
+    options: bool = False
 
 
 class Address(NamedTuple):
@@ -104,15 +110,16 @@ def parse_query(data: bytes) -> Question:
         raise PeerViolation("dns-counts", f"{header.questions} questions, {header.answers} answers")
     labels, kind, klass = reader.question()
     end = reader.offset
-    edns, payload = False, 512
+    edns, payload, dnssec, options = False, 512, False, False
     for _ in range(header.additionals):
         record = reader.record()
         if record.type == m.OPT:
             if edns or record.owner:
                 raise PeerViolation("dns-edns", "two OPT records, or one that belongs to a name")
             edns, payload = True, max(512, record.klass)
+            dnssec, options = bool(record.ttl & _DO), record.end > record.start
     _at_end(reader)
-    return Question(header.id, m.text(labels), kind, klass, header.flags, edns, payload, end)
+    return Question(header.id, m.text(labels), kind, klass, header.flags, edns, payload, end, dnssec, options)
 
 
 def parse_answer(data: bytes) -> Answer:
@@ -271,12 +278,17 @@ def _error(query: bytes, question: Question, rcode: int, code: int, text: str) -
     out = m.Writer(m.Header(question.id, flags, 1, 0, 0, int(question.edns))).out
     out += query[12 : question.end]
     if question.edns:
-        words = text.encode("utf-8", "replace")[:_EDE_TEXT].decode("utf-8", "ignore").encode("utf-8")
-        option = code.to_bytes(2, "big") + words
-        rdata = _EDE_OPTION.to_bytes(2, "big") + len(option).to_bytes(2, "big") + option
+        rdata = extended_error(code, text)
         out += b"\0" + m.OPT.to_bytes(2, "big") + _OWN_PAYLOAD.to_bytes(2, "big") + bytes(4)
         out += len(rdata).to_bytes(2, "big") + rdata
     return bytes(out)
+
+
+def extended_error(code: int, text: str) -> bytes:
+    """The EDNS option of an Extended DNS Error (RFC 8914 section 2), its text cut at 180 bytes."""
+    words = text.encode("utf-8", "replace")[:_EDE_TEXT].decode("utf-8", "ignore").encode("utf-8")
+    option = code.to_bytes(2, "big") + words
+    return _EDE_OPTION.to_bytes(2, "big") + len(option).to_bytes(2, "big") + option
 
 
 def policy_name(question: Question) -> str:

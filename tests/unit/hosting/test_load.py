@@ -180,7 +180,7 @@ def test_a_mistake_of_the_author_is_shown_by_its_line(
 
 @pytest.mark.parametrize(
     ("name", "reason", "hint"),
-    [("H", "class H does not exist", "F"), ("HEAD", "class HEAD is no ContentFilterProvider", "F")],
+    [("H", "class H does not exist", "F"), ("HEAD", "class HEAD is no provider", "F")],
 )
 def test_a_class_that_is_named_must_be_there(tmp_path: Path, name: str, reason: str, hint: str) -> None:
     with pytest.raises(ConfigInvalid) as caught:

@@ -1,0 +1,172 @@
+"""The DNS proxy of a run or a host: its worker, its settings as groups of servers, and what its rules decide."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from towpath.dns_proxy.groups import Group, Groups
+from towpath.errors import ConfigInvalid, TowpathError
+from towpath.hosting import messages
+from towpath.hosting.dns_carriers import check_files, load
+from towpath.hosting.outputs import names_path
+from towpath.hosting.session import DNS_VERDICTS, FilterSession, OnFailure, Services
+from towpath.names.upstream import parse_upstream
+
+if TYPE_CHECKING:
+    from towpath.hosting.bundle import Bundle
+    from towpath.hosting.loop import Loop
+    from towpath.hosting.nursery import Nursery
+    from towpath.hosting.outputs import Prompter
+    from towpath.names.upstream import Upstream
+    from towpath.providers.dns import DNSProxySettings, SystemDNSSettings
+    from towpath.providers.flow import Question
+
+__all__ = ["DnsProvider", "TlsFiles"]
+
+TlsFiles = tuple[str, str]
+"""The authorities to trust and the identity to show, as paths; "" for the system's and none."""
+
+
+class DnsProvider:
+    """Asks the provider of `bundle` about questions.
+
+    `started(error)` is called once. `changed` is called when another provider, or none, is in force, and when its
+    config has changed: what was answered before may be answered otherwise now.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        nursery: Nursery,
+        bundle: Bundle,
+        on_failure: OnFailure,
+        system: SystemDNSSettings,
+        *,
+        say: Callable[[str, str], None],
+        prompt: Prompter,
+        output: Callable[[Bundle, str], int],
+        started: Callable[[TowpathError | None], None],
+    ) -> None:
+        self.changed: Callable[[], None] = lambda: None
+        self.tls_files: dict[Upstream, TlsFiles] = {}
+        self._say = say
+        self._numbers = itertools.count(1)
+        self._started = started
+        self._system = system
+        self._rules: dict[str, str] = {}
+        self._groups: list[Group] = []
+        self._by_text: dict[str, Upstream] = {}
+        self.session = FilterSession(
+            loop,
+            nursery,
+            bundle,
+            on_failure,
+            Services(
+                say=say,
+                prompt=prompt,
+                output=output,
+                resume=lambda *_: False,
+                update=lambda *_: False,
+                asked_again=lambda _session: self._renew(),
+            ),
+            self._begun,
+            DNS_VERDICTS,
+            system,
+        )
+
+    @property
+    def settings(self) -> DNSProxySettings:
+        return self.session.dns
+
+    @property
+    def name(self) -> str:
+        return self.session.name
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    def groups(self, system: Group) -> Groups:
+        """Whom to ask for which names: the system's servers for what the provider names none for."""
+        default = any(not group.match_domains for group in self._groups)
+        return Groups(self._groups if default else [*self._groups, system])
+
+    def group_of(self, servers: tuple[str, ...]) -> Group | None:
+        """The servers of a `Forward`, `None` when one of them is not among those of the settings."""
+        found = [self._by_text.get(server) for server in servers]
+        return Group(tuple(one for one in found if one is not None)) if all(found) else None
+
+    def rule(self, name: str) -> str | None:
+        """What the most specific rule says of a name: "forward", "refuse", "ask"; `None` without one."""
+        rules = self._rules
+        if not rules:
+            return None
+        while name:
+            if name in rules:
+                return rules[name]
+            name = name.partition(".")[2]
+        return rules.get("")
+
+    def ask(self, question: Question, answered: Callable[[Any], None]) -> None:
+        """`answered` gets a `DNSVerdict`, `Allow` for a provider that is off or overruled, or `Failure`."""
+        self.session.ask(lambda number: messages.NewQuery(number, question), answered)
+
+    def system_changed(self, system: SystemDNSSettings) -> None:
+        """The system would ask others now."""
+        self._system = self.session.system_dns = system
+        self.session.tell(messages.SystemDNS(system))
+        self.changed()
+
+    def power(self, *, asleep: bool) -> None:
+        """The machine is about to sleep, or was asleep."""
+        self.session.tell(messages.Power(asleep))
+        if not asleep:
+            self.changed()
+
+    def _begun(self, error: TowpathError | None) -> None:
+        if error is None:
+            try:
+                self._adopt(self.session.dns, self.session.bundle)
+            except ConfigInvalid as invalid:
+                error = invalid
+        self._started(error)
+
+    def _renew(self) -> None:
+        if self.session.state == "running":
+            try:
+                self._adopt(self.session.dns, self.session.bundle)
+            except ConfigInvalid as invalid:
+                self._say("error", f"{self.name}: its settings are not taken over: {invalid}")
+        self.changed()
+
+    def _adopt(self, settings: DNSProxySettings, bundle: Bundle) -> None:
+        """Raises `ConfigInvalid` for a server or a file that cannot be used."""
+        where = f"the settings of {bundle.manifest.id}"
+        home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
+        groups, by_text, files = [], {}, {}
+        for one in settings.settings:
+            for path in (one.certificate_authority, one.identity):
+                if path and not names_path(bundle.config, path):
+                    hint = "a file may be used once the user's config names it"
+                    raise ConfigInvalid(where, f"its configuration does not name {path}", hint)
+            upstreams = []
+            for text in one.servers:
+                upstream = parse_upstream(text, where)
+                upstreams.append(upstream)
+                by_text[text] = upstream
+                files[upstream.unlocated] = _whole(home, one.certificate_authority), _whole(home, one.identity)
+            if not upstreams:
+                raise ConfigInvalid(where, "settings without a server", 'DNSSettings(("192.0.2.53",))')
+            domains = tuple(domain.strip(".").lower() for domain in one.match_domains if domain != "")
+            groups.append(Group(tuple(upstreams), domains, one.mode, one.allow_failover))
+        load((upstream.protocol for upstream in by_text.values()), where)
+        for one_set in {chosen for chosen in files.values() if any(chosen)}:
+            check_files(one_set, where)
+        self._groups, self._by_text, self.tls_files = groups, by_text, files
+        self._rules = {rule.domain.strip(".").lower(): rule.action for rule in settings.rules}
+
+
+def _whole(home: str, path: str) -> str:
+    return os.path.join(home, path) if path else ""
