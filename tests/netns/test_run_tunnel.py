@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.support.peers import need
 from tests.support.processes import descendants
-from tests.support.running import Runner, python
+from tests.support.running import TOWPATH, Runner, python
 from tests.support.tunnel_lab import INNER4, INNER6, PLAN, Capture, Key, TunnelLab, eventually
 
 from towpath.testing import Lab
@@ -267,3 +267,49 @@ def test_the_command_cannot_read_the_keys(tunnels: TunnelLab, run: Runner) -> No
     done = run("--tunnel", path, command=["cat", path])
     assert tunnels.client.secret not in done.out
     assert "PrivateKey" not in done.out
+
+
+def _tunnel(tunnels: TunnelLab, *words: str) -> subprocess.CompletedProcess[str]:
+    return tunnels.lab["client"].run([TOWPATH, "tunnel", *words], timeout=60)
+
+
+@pytest.mark.timeout(100)
+def test_status_and_capture_look_into_a_tunnel_that_runs(tunnels: TunnelLab, run: Runner, tmp_path: Path) -> None:
+    need("tshark")
+    assert _tunnel(tunnels, "status").stdout == "no tunnel of this user runs here\n"
+    program = f"""
+import socket, sys
+print("up", flush=True)
+for line in sys.stdin:
+    s = socket.create_connection(("{INNER4}", 7), 5)
+    s.sendall(b"seen by tshark")
+    print(s.recv(100), flush=True)
+"""
+    with run.popen(
+        "--tunnel", tunnels.file(), command=python(program), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "up\n"
+        (status,) = json.loads(_tunnel(tunnels, "status", "--json").stdout)
+        assert (status["state"], status["protocol"]) == ("connected", "WireGuard")
+        assert status["peers"][0]["public_key"] == tunnels.server.public
+        assert status["peers"][0]["handshakes"] == 1
+        assert status["paths"][0]["from"] == tunnels.lab["client"].address4
+        shown = _tunnel(tunnels, "status").stdout
+        assert "wireguard: connected, for" in shown
+        assert "Towpath, in user space" in shown
+        assert tunnels.client.secret not in shown
+        file = tmp_path / "inner.pcapng"
+        command = [TOWPATH, "tunnel", "capture", "-w", str(file), "--seconds", "30"]
+        with run.host.popen(command, stderr=subprocess.PIPE, text=True) as capturing:
+            assert capturing.stderr is not None
+            assert "capturing to" in capturing.stderr.readline()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "b'seen by tshark'\n"
+            capturing.send_signal(signal.SIGINT)
+            assert capturing.wait(10) == 0
+    words = ["tshark", "-r", str(file), "-Y", "tcp.port == 7 && data", "-T", "fields", "-e", "data"]
+    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert found == [b"seen by tshark".hex()] * 2

@@ -13,7 +13,7 @@ from towpath.errors import ConfigInvalid
 from towpath.hosting.manifest import Kind, Manifest, default_manifest, inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText, read_text
 
-__all__ = ["GROUP", "Bundle", "Known", "find_bundle", "known_extensions"]
+__all__ = ["GROUP", "Bundle", "Known", "find_bundle", "find_tunnel", "known_extensions"]
 
 GROUP = "towpath.extensions"
 """The entry-point group by which an installed package announces an extension: `name = "package.module:Class"`."""
@@ -86,6 +86,19 @@ def _find(text: str, where: str) -> Bundle:
     else:
         config = TomlText(read_text(config_file), config_file).document
     return Bundle(bundle.manifest, bundle.file, bundle.folder, bundle.class_name, os.path.abspath(config_file), config)
+
+
+def find_tunnel(text: str) -> Bundle:
+    """What `--tunnel` means: a wg-quick file by its ending, or an extension as `--filter` names them.
+
+    Raises `ConfigInvalid`.
+    """
+    if text.endswith(".conf") and ":" not in text:
+        if not os.path.isfile(text):
+            reason = f"{text} is no file" if os.path.exists(text) else f"there is no file {text}"
+            raise ConfigInvalid("--tunnel", reason, "a wg-quick file, as a provider of WireGuard gives it")
+        text = f"wireguard:{text}"
+    return find_bundle(text, "--tunnel", "packet-tunnel")
 
 
 def known_extensions() -> list[Known]:

@@ -46,6 +46,7 @@ TUNNEL_HOOKS: dict[str, tuple[str, ...]] = {
     "wake": (),
     "network_changed": (),
     "handle_app_message": ("data",),
+    "describe_config": (),
     "status": (),
 }
 """The same of a packet tunnel."""

@@ -12,8 +12,8 @@ from towpath.hosting.messages import Begin, Broken, Ended, Said, Stop
 from towpath.providers.tunnel_settings import TunnelSettings
 
 __all__ = [
-    "AppAnswer", "AppMessage", "Applied", "ApplyWanted", "Cancelled", "Capture", "FromTunnel", "LinkClosed",
-    "LinkOpened", "LinkWanted", "Loaded", "NetworkChanged", "Reasserting", "Sleep", "SleepDone", "Start", "Started",
+    "AppAnswer", "AppMessage", "Applied", "ApplyWanted", "Cancelled", "Capture", "CaptureEnd", "FromTunnel",
+    "LinkClosed", "LinkOpened", "LinkWanted", "Loaded", "NetworkChanged", "Reasserting", "Sleep", "SleepDone", "Start", "Started",
     "StatusAnswer", "StatusWanted", "ToTunnel", "TunOpened", "Wake", "from_tunnel", "to_tunnel",
 ]  # fmt: skip
 
@@ -75,6 +75,10 @@ class Capture(_Message, frozen=True):
     """The file to write packets to comes with it."""
 
 
+class CaptureEnd(_Message, frozen=True):
+    pass
+
+
 class Loaded(_Message, frozen=True):
     """The provider was made with its config, and waits for `Start`."""
 
@@ -132,7 +136,7 @@ class StatusAnswer(_Message, frozen=True):
 
 ToTunnel = (
     Begin | TunOpened | Start | Applied | LinkOpened | Sleep | Wake | NetworkChanged | AppMessage | StatusWanted
-    | Capture | Stop
+    | Capture | CaptureEnd | Stop
 )  # fmt: skip
 FromTunnel = (
     Broken | Loaded | Started | ApplyWanted | LinkWanted | LinkClosed | Reasserting | Cancelled | SleepDone | AppAnswer

@@ -93,6 +93,7 @@ class TunnelSession:
         self._numbers = itertools.count(1)
         self._asked: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._answers: dict[int, Callable[[bytes | None], None]] = {}
+        self._prepared: list[Callable[[], object]] = []
         self._timer: Timer | None = None
         self._broken: TunnelFailed | None = None
         self._settling = False
@@ -126,14 +127,11 @@ class TunnelSession:
         self._machine.stop(reason)
         self._proceed()
 
-    def sleep(self) -> None:
-        """The machine is about to sleep."""
+    def sleep(self, prepared: Callable[[], object] = lambda: None) -> None:
+        """The machine is about to sleep; `prepared` is called when it may, within 5 s."""
+        self._prepared.append(prepared)
         self._machine.sleep()
         self._proceed()
-
-    @property
-    def may_sleep(self) -> bool:
-        return self._machine.may_sleep
 
     def wake(self) -> None:
         """The machine has slept."""
@@ -189,6 +187,10 @@ class TunnelSession:
         self._worker.send_descriptor(told.Capture(), descriptor)
         return True
 
+    def end_capture(self) -> None:
+        if self._worker is not None:
+            self._worker.send(told.CaptureEnd())
+
     # What the machine wants done.
 
     def _proceed(self) -> None:
@@ -198,6 +200,10 @@ class TunnelSession:
                 break
             for action in actions:
                 self._act(action)
+        if self._prepared and self._machine.may_sleep:
+            prepared, self._prepared = self._prepared, []
+            for call in prepared:
+                call()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

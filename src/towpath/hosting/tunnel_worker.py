@@ -152,6 +152,8 @@ class _Worker:
             self._status(message.number)
         elif isinstance(message, told.Capture):
             self._begin_capture(descriptors[0])
+        elif isinstance(message, told.CaptureEnd):
+            self._end_capture()
         elif isinstance(message, messages.Stop):
             self._background(self._stop(StopReason(message.reason)))
 
@@ -240,8 +242,7 @@ class _Worker:
     def _begin_capture(self, descriptor: int) -> None:
         from towpath.wire import pcapng
 
-        if self._capture is not None:
-            os.close(self._capture)
+        self._end_capture()
         self._capture = descriptor
 
         def watch(record: bytes | bytearray | memoryview, out: bool) -> None:
@@ -250,11 +251,15 @@ class _Worker:
                     descriptor, pcapng.packet(time.time_ns(), bytes(record[10:]), direction="out" if out else "in")
                 )
             except OSError:
-                self.packets.watch = None
-                self._capture = None
-                os.close(descriptor)
+                self._end_capture()
 
         self.packets.watch = watch
+
+    def _end_capture(self) -> None:
+        if self._capture is not None:
+            self.packets.watch = None
+            os.close(self._capture)
+            self._capture = None
 
     async def _stop(self, reason: StopReason) -> None:
         await self._notice("stop", lambda: self._provider.stop(reason))

@@ -34,7 +34,7 @@ _KINDS = {
 
 
 class TunnelScope:
-    """Implements `TunnelAttachment` and `TunnelNetwork` of `towpath.kernel.tunnel`; sockets for the tunnel's outside are made by the caller.
+    """Implements `TunnelAttachment` and `TunnelNetwork` of `towpath.kernel.tunnel`; links are made in our own network.
 
     Made while this process has one thread. Raises `PermissionMissing` and `FeatureMissing` with what is in the way.
     """
@@ -125,6 +125,7 @@ def _live(control: socket.socket, name: str, uid: int, gid: int) -> NoReturn:
         _write("/proc/self/uid_map", f"{uid} {uid} 1")
         _write("/proc/self/gid_map", f"{gid} {gid} 1")
         _write("/proc/sys/net/ipv4/ping_group_range", f"{gid} {gid}")
+        _write_if_there("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1")  # no link-local address: nobody is there
         with NetlinkSocket(NETLINK_ROUTE) as route:
             rtnetlink.set_link(route, rtnetlink.LOOPBACK_INDEX, up=True)
         device = open_tun(name)
@@ -183,6 +184,13 @@ def _write(path: str, content: str) -> None:
         os.write(descriptor, content.encode())
     finally:
         os.close(descriptor)
+
+
+def _write_if_there(path: str, content: str) -> None:
+    try:
+        _write(path, content)
+    except OSError:
+        return
 
 
 def _close_others(control: int, link: TunnelLink) -> None:

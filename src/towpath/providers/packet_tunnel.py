@@ -114,6 +114,10 @@ class PacketTunnelProvider(Provider[Config], Generic[Config]):
         """A message of whoever runs the tunnel; the answer goes back, `None` is no answer."""
         return None
 
+    def describe_config(self) -> Mapping[str, Any]:
+        """What the configuration says, for `towpath tunnel check`; raises `ConfigInvalid` for a mistake. No secret."""
+        return {}
+
     def status(self) -> Mapping[str, Any]:
         """Figures for `towpath tunnel status`: text, numbers, lists and tables of these. Never a secret."""
         return {}

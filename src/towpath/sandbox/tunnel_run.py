@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from towpath.errors import ConfigInvalid
 from towpath.hosting import imports, worker
-from towpath.hosting.bundle import Bundle, find_bundle
+from towpath.hosting.bundle import find_tunnel
 from towpath.hosting.nursery import Nursery
+from towpath.hosting.tunnel_control import TunnelControl
 from towpath.hosting.tunnel_machine import SessionState
 from towpath.hosting.tunnel_session import TunnelServices, TunnelSession
 from towpath.hosting.zygote import Zygote
@@ -27,24 +27,11 @@ if TYPE_CHECKING:
     from towpath.providers.tunnel_settings import TunnelSettings
     from towpath.sandbox.report import Ledger
 
-__all__ = ["TunnelRun", "find_tunnel"]
+__all__ = ["TunnelRun"]
 
 _WORDS_AFTER = 2.0
 _STOP_PATIENCE = 2.0
 _DEVICE_NAME = 15
-
-
-def find_tunnel(text: str) -> Bundle:
-    """What `--tunnel` means: a wg-quick file by its ending, or an extension as `--filter` names them.
-
-    Raises `ConfigInvalid`.
-    """
-    if text.endswith(".conf") and ":" not in text:
-        if not os.path.isfile(text):
-            reason = f"{text} is no file" if os.path.exists(text) else f"there is no file {text}"
-            raise ConfigInvalid("--tunnel", reason, "a wg-quick file, as a provider of WireGuard gives it")
-        text = f"wireguard:{text}"
-    return find_bundle(text, "--tunnel", "packet-tunnel")
 
 
 class TunnelRun:
@@ -70,6 +57,7 @@ class TunnelRun:
         self.uplink = TunnelUplink(self._scope, self._where)
         self.session: TunnelSession | None = None
         self.settings_changed: Callable[[], None] = lambda: None
+        self._control: TunnelControl | None = None
         self._waiting = False
         self._state = SessionState.DISCONNECTED
 
@@ -98,6 +86,7 @@ class TunnelRun:
         if session.state is not SessionState.CONNECTED:
             raise session.last_error or TunnelFailed(DisconnectCause.NEGOTIATION_FAILED)
         session.keep_connected()
+        self._control = TunnelControl(loop, session)
 
     def _say_waiting(self) -> None:
         sys.stderr.write(f"towpath: connecting {self._where} ...\n")
@@ -151,6 +140,8 @@ class TunnelRun:
         if session.state is SessionState.DISCONNECTING:
             self._loop.run()
         timer.cancel()
+        if self._control is not None:
+            self._control.close()
         session.close()
         self.session = None
 

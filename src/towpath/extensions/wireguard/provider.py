@@ -296,6 +296,20 @@ class WireGuard(PacketTunnelProvider[Config]):
             self._device.keepalive(peer, now)
         self._flush()
 
+    def describe_config(self) -> Mapping[str, Any]:
+        config = read_config(self.config.text, self.config.name)
+        return {
+            "public_key": _text(config.private_key.public),
+            "addresses": [str(one) for one in config.addresses],
+            "dns": [*config.dns, *config.search],
+            "mtu": config.mtu or _MTU,
+            "peers": [
+                f"{_text(peer.public_key)} at {_place(peer)} for {', '.join(map(str, peer.allowed)) or 'nothing'}"
+                for peer in config.peers
+            ],
+            "ignored": list(config.ignored),
+        }
+
     def status(self) -> Mapping[str, Any]:
         device = getattr(self, "_device", None)
         if device is None:
@@ -327,6 +341,10 @@ def _peer(entry: PeerConfig) -> Peer:
         allowed=entry.allowed,
         keepalive=entry.keepalive,
     )
+
+
+def _place(entry: PeerConfig) -> str:
+    return "{}:{}".format(*entry.endpoint) if entry.endpoint else "an unknown place"
 
 
 def _tries_for(peer: Peer, now: float) -> float:
