@@ -11,8 +11,8 @@
 
     towpath run --tunnel wire-tunnel:client.toml -- curl http://10.9.0.1/
 
-**Handshake.** Noise_IKpsk2 as WireGuard has it, with its own cookies and timers: `Device` is used for sessions alone. It
-was chosen over TLS-PSK and QUIC because one round trip gives both sides keys and identities, the server holds nothing
+**Handshake.** Noise_IKpsk2 as WireGuard has it, with cookies and timers: `Device` is used for sessions alone. It was
+chosen over TLS-PSK and QUIC because one round trip gives both sides keys and identities, the server holds nothing
 for who has not proved that it can be reached, and a peer that moves is followed by what it seals.
 
 **Data.** Two keys derived from a session's are used with AES-256-GCM. A *unit* is a record of the TUN device (10 bytes
@@ -32,7 +32,7 @@ import asyncio
 import base64
 import struct
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_network
 from typing import Any
 
@@ -281,11 +281,8 @@ class WireTunnel(PacketTunnelProvider[Config]):
         sealed = memoryview(traffic.send_cipher.encrypt(b"unit" + counter.to_bytes(8, "little"), record, None))
         pieces = -(-len(sealed) // _PIECE)
         size = _PIECE + _HEAD.size
-        pack, index, low, high = _HEAD.pack, keypair.peer_index, counter & 0xFFFFFFFF, counter >> 32
-        parts: list[Any] = []
-        for piece in range(pieces):
-            parts.append(pack(index, low, high, piece, pieces))
-            parts.append(sealed[piece * _PIECE : (piece + 1) * _PIECE])
+        same = _HEAD.pack(keypair.peer_index, counter & 0xFFFFFFFF, counter >> 32, 0, 0)[:10]
+        parts = _pieces(sealed, same, pieces)
         traffic.pieces_sent += pieces
         peer.note_sent(len(sealed) + pieces * _HEAD.size, now, data=True)
         self._put(peer, parts, size if pieces > 1 else 0)
@@ -468,20 +465,41 @@ class WireTunnel(PacketTunnelProvider[Config]):
         }
 
 
+@lru_cache(64)
+def _tails(count: int) -> list[bytes]:
+    """What the heads of a unit's pieces end with, behind nothing: what they begin with joins them to all heads."""
+    return [b"", *(bytes((piece, count)) for piece in range(count))]
+
+
+def _pieces(sealed: memoryview, same: bytes, count: int) -> list[Any]:
+    """The datagrams of a unit, to be sent in one call; `same` is what each head begins with."""
+    if count == 1:
+        return [same, b"\0\1", sealed]
+    tails = _tails(count)[1:]
+    if numpy is None:
+        return [
+            part
+            for piece, tail in enumerate(tails)
+            for part in (same, tail, sealed[piece * _PIECE : (piece + 1) * _PIECE])
+        ]
+    whole = (count - 1) * _PIECE
+    table = numpy.empty((count - 1, _HEAD.size + _PIECE), numpy.uint8)
+    heads = numpy.frombuffer(same.join(_tails(count)), numpy.uint8).reshape(count, _HEAD.size)
+    table[:, : _HEAD.size] = heads[:-1]
+    table[:, _HEAD.size :] = numpy.frombuffer(sealed[:whole], numpy.uint8).reshape(count - 1, _PIECE)
+    return [table.data.cast("B"), same, tails[-1], sealed[whole:]]
+
+
 def _whole_unit(data: memoryview, size: int) -> tuple[int, int, bytes] | None:
     """Index, counter and sealed bytes of a read that holds exactly one unit of several pieces, in order."""
     count = -(-len(data) // size) if size else 0
     if numpy is None or count < 2 or data[11] != count or bytes(data[:4]) == _HANDSHAKE:
         return None
-    index, low, high, _piece, _pieces = _HEAD.unpack_from(data)
+    index, low, high, _piece, _count = _HEAD.unpack_from(data)
     last = (count - 1) * size
     table = numpy.frombuffer(data[:last], numpy.uint8).reshape(count - 1, size)
-    if (
-        (table[:, :10] != table[0, :10]).any()
-        or (table[:, 10] != numpy.arange(count - 1, dtype=numpy.uint8)).any()
-        or (table[:, 11] != count).any()
-        or data[last : last + _HEAD.size] != _HEAD.pack(index, low, high, count - 1, count)
-    ):
+    heads = table[:, : _HEAD.size].tobytes() + bytes(data[last : last + _HEAD.size])
+    if heads != bytes(data[:10]).join(_tails(count)):
         return None
     return index, high << 32 | low, table[:, _HEAD.size :].tobytes() + bytes(data[last + _HEAD.size :])
 
