@@ -108,13 +108,22 @@ def test_wireguard_go_connects_to_our_server_over_both_families(lab: Lab, tmp_pa
         assert found["peers"][0]["public_key"] == ours.public  # type: ignore[index]
 
 
+_BULK = """
+import socket, sys, threading
+s = socket.create_connection((sys.argv[1], 7), 5)
+s.settimeout(20)
+data = bytes(range(256)) * (int(sys.argv[2]) // 256)
+threading.Thread(target=s.sendall, args=(data,)).start()
+got = b""
+while len(got) < len(data):
+    got += s.recv(1 << 16)
+print(got == data)
+"""
+
+
 def bulk(host: LabHost, address: str, size: int = 3_000_000) -> int:
-    program = (
-        "import socket,threading; s=socket.create_connection(('%s',7),5); s.settimeout(20); d=bytes(range(256))*%d;"
-        "threading.Thread(target=s.sendall,args=(d,)).start(); got=b'';\n"
-        "while len(got)<len(d): got+=s.recv(1<<16)\nprint(got==d)"
-    ) % (address, size // 256)
-    done = host.run([sys.executable, "-c", program], timeout=60)
+    words = [address, str(size)]
+    done = host.run([sys.executable, "-c", _BULK, *words], timeout=60)
     return done.stdout.strip() == "True"
 
 
