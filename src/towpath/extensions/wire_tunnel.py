@@ -31,6 +31,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import struct
+from collections import deque
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from ipaddress import ip_network
@@ -76,6 +77,7 @@ _LOSSY = (0.0002, 0.003)
 _GROW_AFTER = 10.0
 _MOST_OPEN = 64
 _OPEN_SECONDS = 1.0
+_MOST_STAGED = 64
 _FIRST_ANSWER = 20.0
 _REPORT = 0.25
 _REPORT_HEAD = struct.Struct("<4sQQ")
@@ -189,6 +191,8 @@ class WireTunnel(PacketTunnelProvider[Config]):
         self._listening: DatagramLink | None = None
         self._traffic: dict[int, _Traffic] = {}
         self._paths: dict[Peer, _Path] = {}
+        self._staged: dict[Peer, deque[bytes]] = {}
+        """Records that wait for a session. Those of the device are packets, and would be sent as such."""
         self._dialled: list[Peer] = []
         self._answered = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -230,6 +234,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
             )
         )
         self._paths[peer] = _Path()
+        self._staged[peer] = deque(maxlen=_MOST_STAGED)
         if member.endpoint:
             host, _, port = member.endpoint.rpartition(":")
             link = await self.connect(host.strip("[]"), int(port))
@@ -250,9 +255,8 @@ class WireTunnel(PacketTunnelProvider[Config]):
                 continue
             keypair = peer.sending_keypair(now)
             if keypair is None:
-                if not peer.staged:
-                    self._device.initiate(peer, now, wanted=True)
-                peer.staged.append(bytes(packet.record))
+                self._staged[peer].append(bytes(packet.record))
+                self._device.initiate(peer, now, wanted=True)
                 continue
             most = _LEVELS[self._paths[peer].level]
             if len(packet.record) <= max(most, _PIECE - _TAG):
@@ -346,10 +350,10 @@ class WireTunnel(PacketTunnelProvider[Config]):
         self._send_staged(now)
 
     def _send_staged(self, now: float) -> None:
-        for peer in self._device.peers.values():
-            keypair = peer.sending_keypair(now) if peer.staged else None
-            while keypair is not None and peer.staged:
-                self._send_unit(peer, keypair, peer.staged.popleft(), now)
+        for peer, staged in self._staged.items():
+            keypair = peer.sending_keypair(now) if staged else None
+            while keypair is not None and staged:
+                self._send_unit(peer, keypair, staged.popleft(), now)
 
     def _piece(self, one: memoryview, source: PeerAddress, now: float, records: list[Packet]) -> None:
         index, low, high, piece, pieces = _HEAD.unpack_from(one)
@@ -392,7 +396,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
             return
         traffic.came(counter)
         self._device.authentic(peer, keypair, source, len(unit), now, data=True)
-        if peer.staged:
+        if self._staged[peer]:
             self._send_staged(now)
         if record[:4] == _REPORT_MAGIC:
             if len(record) == _REPORT_HEAD.size:
