@@ -226,3 +226,10 @@ def take_packet(made: socket.socket, buffer: bytearray) -> tuple[int, memoryview
 def lost_packets(made: socket.socket) -> int:
     """How many packets a `tap` had no room for, since this was asked last."""
     return int(struct.unpack("=II", made.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
+
+
+def most_descriptors() -> int:
+    """How many descriptors this process may have at once: the hard limit, to which a run raises its own."""
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]

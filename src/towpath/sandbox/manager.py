@@ -40,6 +40,8 @@ _RECHECK_STOP = 0.05
 _VIEWER_PATIENCE = 5.0
 _VIEWER_INTERVAL = 0.05
 _COMMAND_PID = 2
+_LONGEST_POLICY = 16384
+"""Bytes of TOWPATH_POLICY: the environment of a program is passed whole, and has little room (execve(2))."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -222,8 +224,14 @@ class Manager:
 
     def _policy_text(self) -> str:
         """For programs that ask why they are refused: the rules in deciding order, then what holds without one."""
-        rules = [f"{rule.action} {rule.text}" for rule in self._policy.rules]
-        return "; ".join([*rules, f"default {self._policy.default}"])
+        words, room = [], _LONGEST_POLICY
+        for rule in self._policy.rules:
+            words.append(f"{rule.action} {rule.text}")
+            room -= len(words[-1].encode()) + 2
+            if room < 0:
+                words[-1] = f"and {len(self._policy.rules) - len(words) + 1} rules more"
+                break
+        return "; ".join([*words, f"default {self._policy.default}"])
 
     def _pass_on(self, signals: system.signals.SignalReader) -> None:
         for number, from_terminal in signals.receive():
