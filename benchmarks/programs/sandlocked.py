@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sandlock import Sandbox  # type: ignore[import-not-found,unused-ignore]
+from sandlock import Sandbox
 
 http = [rule.removeprefix("http:") for rule in sys.argv[1].split(",") if rule.startswith("http:")]
 net = [rule for rule in sys.argv[1].split(",") if rule and not rule.startswith("http:")]
