@@ -9,8 +9,6 @@ from tests.fuzz import layers, secure_layers
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.dns_proxy.cache import WireCache, key_of
-from towpath.dns_proxy.streams import StreamCarrier
-from towpath.dns_proxy.upstreams import parse_upstream
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation
 from towpath.hosting import messages
 from towpath.hosting.first_words import read as read_first_words
@@ -19,10 +17,15 @@ from towpath.hosting.manifest import inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText
 from towpath.linux import conntrack, mounts, netlink, network_messages, nfqueue, packet_log
 from towpath.names.binding import ServiceBinding
+from towpath.names.carriers import StreamCarrier
 from towpath.names.client import Lookup, Server
 from towpath.names.framing import MessageReader, framed
+from towpath.names.https_carrier import HttpsCarrier
+from towpath.names.quic_carrier import QuicCarrier
 from towpath.names.reply import MAX_ALIASES, MAX_TTL, parse_reply
 from towpath.names.system import parse_hosts, parse_resolver_configuration
+from towpath.names.tls_carrier import TlsCarrier, tls_context
+from towpath.names.upstream import parse_upstream
 from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
 from towpath.policy.policy import Policy
@@ -126,6 +129,36 @@ def dns_carried(data: bytes) -> None:
         carrier = StreamCarrier()
         outcomes.append([one for at in range(0, len(data), size) for one in carrier.received(data[at : at + size])])
     assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+_TLS = tls_context()
+
+
+def dns_secure_carried(data: bytes) -> None:
+    """What is not TLS ends a carrier, and what is not HTTP/2; neither ever gives what was not asked for."""
+    message = dns_scan.bare_question(_QUERY[12:31], b"\0\1\0\1", 7, dnssec=False, checking_disabled=False, ad=False)
+    for carrier in (TlsCarrier(_TLS, "dns.test", StreamCarrier()), HttpsCarrier("dns.test", "/dns-query")):
+        carrier.start()
+        carrier.ask(message)
+        assert carrier.outgoing()
+        for at in range(0, len(data), 50):
+            assert all(answer[:2] == b"\0\7" for answer in carrier.received(data[at : at + 50]))
+        assert {identity for identity, _ in carrier.lost()} <= {7}
+        carrier.outgoing()
+        carrier.received(b"")
+        assert carrier.ended
+
+
+def dns_quic_carried(data: bytes) -> None:
+    carrier = QuicCarrier("dns.test", ("192.0.2.1", 853))
+    carrier.start(0.0)
+    carrier.ask(_QUERY)
+    carrier.outgoing(0.0)
+    assert carrier.received(data, 0.1) == []
+    carrier.outgoing(0.1)
+    for at in range(1, 100):
+        carrier.wake(float(at))
+    assert carrier.ended
 
 
 def dns_reply(data: bytes) -> None:
@@ -429,6 +462,8 @@ ENTRIES: dict[str, Entry] = (
             dns_scan_answer,
             dns_server_text,
             dns_carried,
+            dns_secure_carried,
+            dns_quic_carried,
             dns_stream,
             ended_flow,
             first_words,
@@ -541,6 +576,12 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
             b"tls://dns.test@192.0.2.53,2001:db8::53",
             b"https://dns.test@[2001:db8::1]:8443/dns-query",
         ),
+        "dns_secure_carried": (
+            bytes.fromhex("000000040000000000" + "000012040000000000000300000064000400010000000600002000"),
+            bytes.fromhex("00000001050000000188") + bytes.fromhex("000004000100000001") + b"abcd",
+            b"\x16\3\3\0\4\2\0\0\0\x15\3\3\0\2\2\x28",
+        ),
+        "dns_quic_carried": (bytes.fromhex("c0000000010800000000000000000000401a") + bytes(26), b"\x40" * 30),
         "dns_carried": (framed(_QUERY) + framed(_ANSWER), b"\0\0\0\1x"),
         "dns_stream": (framed(_QUERY) + framed(_ANSWER), b"\0\0\0\1x"),
         "ended_flow": (_ENDED,),

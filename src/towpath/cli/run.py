@@ -21,6 +21,7 @@ examples:
   towpath run --profile npm,github -- npm install             what is shipped for npm and GitHub, nothing else
   towpath run --policy agent.toml --report table -- ./agent   rules from a file, a table of all flows at the end
   towpath run --learn agent.toml -- ./agent                   write down what it needs, as a policy
+  towpath run --dns secure_dns:ads.toml -- chromium           block lists, encrypted names, servers by domain
   towpath run --allow-local 5432 --publish 8080:80 -- ./app   the host's database in, the app's web page out
 
 exit code: the command's own; 126 and 127 as a shell has them; 125 when Towpath itself failed; killed by signal N,

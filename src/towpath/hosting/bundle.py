@@ -127,7 +127,7 @@ def _named(name: str, where: str) -> Bundle | None:
     # Those installed are looked for last, and only then: that reads the metadata of every distribution.
     for found in (_shipped, _installed):
         for known in found():
-            if known.name == name:
+            if known.name in (name, name.replace("_", "-")):
                 if known.file is None:
                     raise ConfigInvalid(where, f"{name} is announced by {known.origin}, which has no such module")
                 return _from_file(known.file, known.class_name, default_manifest(name, known.version))

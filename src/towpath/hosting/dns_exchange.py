@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from towpath.dns_proxy.streams import Carrier, StreamCarrier
-from towpath.hosting.loop import BOTH_EDGES, IN, Loop
+from towpath.hosting.loop import BOTH_EDGES, IN, Loop, Timer
 from towpath.kernel.system import sockets
+from towpath.names.carriers import Carrier, StreamCarrier
 
 if TYPE_CHECKING:
-    from towpath.dns_proxy.upstreams import Upstream
+    from towpath.names.quic_carrier import QuicCarrier
+    from towpath.names.upstream import Upstream
 
 __all__ = ["MOST_SOCKETS", "NO_SOCKET", "Ask", "Exchanges", "Server"]
 
@@ -36,6 +37,7 @@ _SWEEP = 1.0
 
 Told = Callable[[bytes | None, str], None]
 MakeCarrier = Callable[["Upstream"], Carrier]
+MakeQuic = Callable[["Upstream", str], "QuicCarrier"]
 
 
 class Server(NamedTuple):
@@ -122,6 +124,14 @@ class _Link:
         self.used = time.monotonic()
         ask.settle(answer)
 
+    def lose(self, lost: list[tuple[int, str]]) -> None:
+        """These questions will have no answer."""
+        for identity, reason in lost:
+            ask = self.asks.pop(identity, None)
+            if ask is not None:
+                ask.link = None
+                ask.settle(None, reason)
+
     def close(self, reason: str) -> None:
         self._owner.remove(self)
         self._owner.loop.forget(self._endpoint.fileno())
@@ -174,8 +184,8 @@ class _Stream(_Link):
         super().__init__(owner, server, endpoint)
         self._carrier = carrier
         self._unsent = b""
-        self._connected = False
         owner.loop.watch(endpoint.fileno(), BOTH_EDGES, lambda _events: self._ready())
+        carrier.start()
 
     def ask(self, ask: Ask) -> None:
         self._carrier.ask(self.add(ask))
@@ -207,6 +217,7 @@ class _Stream(_Link):
                 self.hear(answer)
                 if self._endpoint.fileno() < 0:
                     return
+            self.lose(self._carrier.lost())
             if not data or self._carrier.ended:
                 self._flush()
                 self.close(self._carrier.ended or "the server ended the connection")
@@ -215,6 +226,82 @@ class _Stream(_Link):
             self._owner.loop.soon(lambda: self._ready() if self._endpoint.fileno() >= 0 else None)
         if self._endpoint.fileno() >= 0:
             self._flush()
+
+
+class _Quic(_Link):
+    """A QUIC connection on a connected datagram socket."""
+
+    def __init__(self, owner: Exchanges, server: Server, endpoint: socket.socket, carrier: QuicCarrier) -> None:
+        super().__init__(owner, server, endpoint)
+        self._carrier = carrier
+        self._timer: Timer | None = None
+        owner.loop.watch(endpoint.fileno(), IN, lambda _events: self._ready())
+        carrier.start(time.monotonic())
+        self._flush()
+
+    def ask(self, ask: Ask) -> None:
+        self._carrier.ask(self.add(ask))
+        self._flush()
+
+    def _ready(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                data = self._endpoint.recv(_LARGEST)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self.close(error.strerror or str(error))
+                return
+            self._take(self._carrier.received(data, time.monotonic()))
+            if self._endpoint.fileno() < 0:
+                return
+        self._flush()
+
+    def _take(self, answers: list[bytes]) -> None:
+        for answer in answers:
+            self.hear(answer)
+        if self._endpoint.fileno() < 0:
+            return
+        self.lose(self._carrier.lost())
+        if self._carrier.ended and self._endpoint.fileno() >= 0:
+            self.close(self._carrier.ended)
+
+    def _flush(self) -> None:
+        if self._endpoint.fileno() < 0:
+            return
+        for data in self._carrier.outgoing(time.monotonic()):
+            try:
+                self._endpoint.send(data)
+            except BlockingIOError:
+                pass  # as lost as any datagram
+            except OSError as error:
+                self.close(error.strerror or str(error))
+                return
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline = self._carrier.deadline
+        self._timer = None if deadline is None else self._owner.loop.later(deadline - time.monotonic(), self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        if self._endpoint.fileno() >= 0:
+            self._take(self._carrier.wake(time.monotonic()))
+            self._flush()
+
+    def close(self, reason: str) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._carrier.ended:
+            self._carrier.close()
+            for data in self._carrier.outgoing(time.monotonic()):
+                try:
+                    self._endpoint.send(data)
+                except OSError:
+                    break
+        super().close(reason)
 
 
 class Exchanges:
@@ -230,7 +317,9 @@ class Exchanges:
         most: int = MOST_SOCKETS,
         dial: Dial | None = None,
         carriers: dict[str, MakeCarrier] | None = None,
+        quic: MakeQuic | None = None,
     ) -> None:
+        self._quic = quic
         self.loop = loop
         self.dropped = 0
         """Answers that came too late, or to no question."""
@@ -238,7 +327,7 @@ class Exchanges:
         self._dial: Dial = dial or sockets
         self._carriers: dict[str, MakeCarrier] = {"tcp": lambda _upstream: StreamCarrier(), **(carriers or {})}
         self._ports: dict[Server, list[_Port]] = {}
-        self._streams: dict[tuple[Server, str], _Stream] = {}
+        self._streams: dict[tuple[Server, str], _Stream | _Quic] = {}
         self._links: dict[_Link, None] = {}
         self._random = b""
         self._sweeping = False
@@ -300,16 +389,22 @@ class Exchanges:
         self._add(port)
         return port
 
-    def _stream(self, server: Server, protocol: str) -> _Stream:
+    def _stream(self, server: Server, protocol: str) -> _Stream | _Quic:
         known = self._streams.get((server, protocol))
         if known is not None:
             return known
         self._room()
-        endpoint, code = self._dial.dial_stream(_version(server), server.address, server.upstream.port)
-        if code not in (0, errno.EINPROGRESS):
-            endpoint.close()
-            raise OSError(code, os.strerror(code))
-        stream = _Stream(self, server, endpoint, self._carriers[protocol](server.upstream))
+        stream: _Stream | _Quic
+        if protocol == "quic":
+            assert self._quic is not None
+            endpoint = self._dial.dial_datagram(_version(server), server.address, server.upstream.port)
+            stream = _Quic(self, server, endpoint, self._quic(server.upstream, server.address))
+        else:
+            endpoint, code = self._dial.dial_stream(_version(server), server.address, server.upstream.port)
+            if code not in (0, errno.EINPROGRESS):
+                endpoint.close()
+                raise OSError(code, os.strerror(code))
+            stream = _Stream(self, server, endpoint, self._carriers[protocol](server.upstream))
         self._streams[server, protocol] = stream
         self._add(stream)
         return stream

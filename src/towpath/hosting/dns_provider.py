@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from towpath.dns_proxy.upstreams import Group, Groups, parse_upstream
+from towpath.dns_proxy.groups import Group, Groups
 from towpath.errors import ConfigInvalid, TowpathError
 from towpath.hosting import messages
+from towpath.hosting.dns_carriers import check_files, load
 from towpath.hosting.outputs import names_path
 from towpath.hosting.session import DNS_VERDICTS, FilterSession, OnFailure, Services
+from towpath.names.upstream import parse_upstream
 
 if TYPE_CHECKING:
-    from towpath.dns_proxy.upstreams import Upstream
     from towpath.hosting.bundle import Bundle
     from towpath.hosting.loop import Loop
     from towpath.hosting.nursery import Nursery
     from towpath.hosting.outputs import Prompter
+    from towpath.names.upstream import Upstream
     from towpath.providers.dns import DNSProxySettings, SystemDNSSettings
     from towpath.providers.flow import Question
 
@@ -141,6 +144,7 @@ class DnsProvider:
     def _adopt(self, settings: DNSProxySettings, bundle: Bundle) -> None:
         """Raises `ConfigInvalid` for a server or a file that cannot be used."""
         where = f"the settings of {bundle.manifest.id}"
+        home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
         groups, by_text, files = [], {}, {}
         for one in settings.settings:
             for path in (one.certificate_authority, one.identity):
@@ -150,14 +154,19 @@ class DnsProvider:
             upstreams = []
             for text in one.servers:
                 upstream = parse_upstream(text, where)
-                if upstream.secure:
-                    raise ConfigInvalid(where, f"{text}: encrypted servers are not there yet", "udp or tcp")
                 upstreams.append(upstream)
                 by_text[text] = upstream
-                files[upstream] = one.certificate_authority, one.identity
+                files[upstream.unlocated] = _whole(home, one.certificate_authority), _whole(home, one.identity)
             if not upstreams:
                 raise ConfigInvalid(where, "settings without a server", 'DNSSettings(("192.0.2.53",))')
             domains = tuple(domain.strip(".").lower() for domain in one.match_domains if domain != "")
             groups.append(Group(tuple(upstreams), domains, one.mode, one.allow_failover))
+        load((upstream.protocol for upstream in by_text.values()), where)
+        for one_set in {chosen for chosen in files.values() if any(chosen)}:
+            check_files(one_set, where)
         self._groups, self._by_text, self.tls_files = groups, by_text, files
         self._rules = {rule.domain.strip(".").lower(): rule.action for rule in settings.rules}
+
+
+def _whole(home: str, path: str) -> str:
+    return os.path.join(home, path) if path else ""

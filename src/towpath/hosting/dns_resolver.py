@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from towpath.dns_proxy.cache import Entry, WireCache
-from towpath.dns_proxy.upstreams import Group, Groups, Standing
+from towpath.dns_proxy.groups import Group, Groups, Standing
 from towpath.errors import PeerViolation
 from towpath.hosting.dns_exchange import NO_SOCKET, Ask, Exchanges, Server
 from towpath.hosting.loop import Loop, Patience

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from towpath.dns_proxy.cache import Entry, WireCache, key_of
-from towpath.dns_proxy.upstreams import Group, Groups
+from towpath.dns_proxy.groups import Group, Groups
 from towpath.errors import Misuse, PeerViolation
 from towpath.hosting.dns_listen import Asked
 from towpath.hosting.dns_resolver import Admit, NameResolver

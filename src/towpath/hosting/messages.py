@@ -71,6 +71,8 @@ class Begin(_Message, frozen=True):
     path: tuple[str, ...]
     """`sys.path` for the author's imports."""
     system_dns: SystemDNSSettings = SystemDNSSettings()
+    home: str = "/"
+    """The folder that paths in the config are relative to."""
 
 
 class NewName(_Message, frozen=True):

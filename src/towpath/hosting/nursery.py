@@ -89,6 +89,7 @@ class Nursery:
                 capabilities=tuple(bundle.manifest.capabilities),
                 path=(bundle.folder, *self._path) if bundle.folder else self._path,
                 system_dns=system_dns,
+                home=os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd(),
             )
         )
 

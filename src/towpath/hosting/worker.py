@@ -134,6 +134,9 @@ class _Worker:
     def log(self, level: LogLevel, text: str) -> None:
         self._tell(messages.Said(level, text))
 
+    def path(self, path: str) -> str:
+        return os.path.join(self._begin.home, path)
+
     def now(self) -> float:
         return time.time()
 

@@ -71,6 +71,12 @@ class ProviderContext(Protocol):
         opened.
         """
 
+    def path(self, path: str) -> str:
+        """Where a file is that the config names: it is relative to the folder of the config file.
+
+        Without a config file that is where the run was started. A file that the config does not name cannot be read.
+        """
+
     def now(self) -> float:
         """Seconds since 1970; in a harness the clock that the test moves. Use it instead of `time.time`."""
 

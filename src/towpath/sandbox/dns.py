@@ -11,11 +11,13 @@ import socket
 from typing import TYPE_CHECKING
 
 from towpath.dns_proxy.cache import Entry
-from towpath.dns_proxy.upstreams import Group, parse_upstream
+from towpath.dns_proxy.groups import Group
 from towpath.errors import PeerViolation
+from towpath.hosting.dns_carriers import Carriers
 from towpath.hosting.dns_exchange import Exchanges
 from towpath.hosting.dns_listen import PORT, Asked, DnsListener
 from towpath.hosting.dns_service import NameService, name_in
+from towpath.names.upstream import parse_upstream
 from towpath.policy.policy import Decision
 from towpath.providers.dns import SystemDNSSettings
 from towpath.sandbox.filtering import owner_of, question_seen
@@ -80,7 +82,12 @@ class DnsService:
         self._ledger = ledger
         self._filtering = filtering
         self._proxy = proxy
-        self._exchanges = Exchanges(loop)
+        carriers = Carriers(proxy) if proxy is not None else None
+        self._exchanges = Exchanges(
+            loop,
+            carriers={"tls": carriers.tls, "https": carriers.https} if carriers else None,
+            quic=carriers.quic if carriers else None,
+        )
         self._names = NameService(
             loop,
             system_group(servers),

@@ -268,6 +268,9 @@ class _Context:
         except OSError as error:
             raise HostFault(f"open {path}", error.errno or 0, error.strerror or "", None) from error
 
+    def path(self, path: str) -> str:
+        return str(self._harness.folder / path)
+
     def now(self) -> float:
         return self._harness.now()
 

@@ -97,7 +97,12 @@ def test_a_folder_says_by_its_project_file_what_it_is(
 
 def test_shipped_extensions_have_names() -> None:
     folder = Path(towpath.__file__).parent / "extensions"
-    assert [known.name for known in known_extensions() if known.origin == "shipped"] == ["ask", "record"]
+    assert [known.name for known in known_extensions() if known.origin == "shipped"] == [
+        "ask",
+        "record",
+        "secure-dns",
+    ]
+    assert find_bundle("secure_dns").manifest.id == find_bundle("secure-dns").manifest.id == "secure-dns"
     assert find_bundle("record").file == str(folder / "record.py")
     assert "output" in find_bundle("record").manifest.capabilities
 

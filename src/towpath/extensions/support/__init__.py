@@ -1,0 +1,1 @@
+"""What shipped extensions are built from; no extension by itself."""
