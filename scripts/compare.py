@@ -275,8 +275,8 @@ def main() -> None:
         f'{_versions()}; Linux {os.uname().release}, one Lab, the same servers for all. "yes" is what a user would '
         'wish and what the servers saw, "no" the contrary, "-" that the tool has no rule for it. Only the network side '
         "was tried: sandbox-runtime and sandlock confine files too, Towpath does not, and both can inspect HTTPS. "
-        "firejail was started too and did not sandbox within the Lab's namespaces; OpenSnitch, Portmaster and Codex's sandbox "
-        "were not tried.\n\n"
+        "firejail was started too and did not sandbox within the Lab's namespaces; OpenSnitch, Portmaster and Codex's "
+        "sandbox were not tried.\n\n"
         f"{made}\n\nHow each was started:\n\n{how}\n\n## The commands\n\n`EVIL` is the address of evil.test, `FOLDER` "
         "an empty one.\n" + "\n".join(commands) + "\n"
     )
