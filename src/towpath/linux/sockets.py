@@ -24,6 +24,7 @@ _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
 _SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
 _ETH_P_ALL = 3
+_TCP_CLOSE = 7
 _TAP_BUFFER = 64 << 20
 _BACKLOG = 4096
 _RECEIVE_BUFFER = 4 << 20
@@ -167,7 +168,12 @@ def dial_stream(version: int, address: str, port: int) -> tuple[socket.socket, i
 
 
 def unsent(made: socket.socket) -> int:
-    """Bytes of a TCP socket that the peer has not acknowledged (tcp(7), SIOCOUTQ)."""
+    """Bytes of a TCP socket that the peer has not acknowledged and still may (tcp(7), SIOCOUTQ).
+
+    What a peer has reset is acknowledged by nobody any more, though the kernel goes on counting it.
+    """
+    if made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
+        return 0
     return int(struct.unpack("=i", fcntl.ioctl(made.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
 
 

@@ -19,8 +19,6 @@ from towpath.hosting.dns_listen import PORT, Asked, DnsListener
 from towpath.hosting.dns_service import NameService, name_in
 from towpath.names.upstream import parse_upstream
 from towpath.policy.policy import Decision
-from towpath.providers.dns import SystemDNSSettings
-from towpath.sandbox.filtering import owner_of, question_seen
 from towpath.sandbox.flows import Flow
 from towpath.wire import dns, dns_scan
 from towpath.wire.address import pack
@@ -29,6 +27,7 @@ from towpath.wire.ip import text_of
 if TYPE_CHECKING:
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.hosting.loop import Loop
+    from towpath.providers.dns import SystemDNSSettings
     from towpath.providers.flow import Question as QuestionSeen
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
@@ -49,6 +48,8 @@ def resolvers(path: str = "/etc/resolv.conf") -> list[str]:
 
 def system_settings(path: str = "/etc/resolv.conf") -> SystemDNSSettings:
     """What resolv.conf(5) says, as a DNS proxy sees it."""
+    from towpath.providers.dns import SystemDNSSettings
+
     search: tuple[str, ...] = ()
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -157,6 +158,8 @@ class DnsService:
         kind = dns.type_name(question.type)
 
         def describe() -> QuestionSeen:
+            from towpath.sandbox.filtering import owner_of, question_seen
+
             assert self._proxy is not None
             owner, unknown = owner_of(self._ledger, flow)
             return question_seen(self._proxy.number(), flow, question.name, kind, owner, unknown)
