@@ -70,8 +70,11 @@ REFUSED = {
     "a tab in the request line": "GET\t/ HTTP/1.1\r\nHost: web.test\r\n\r\n",
     "CONNECT": "CONNECT www.web.test:443 HTTP/1.1\r\nHost: web.test\r\n\r\n",
     "CONNECT to itself": "CONNECT web.test:80 HTTP/1.1\r\nHost: web.test\r\n\r\n",
-    "an upgrade to h2c": "GET / HTTP/1.1\r\nHost: web.test\r\nUpgrade: h2c\r\n"
+    "an upgrade to h2c and another": "GET / HTTP/1.1\r\nHost: web.test\r\nUpgrade: h2c, websocket\r\n"
     "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+    "two upgrades": "GET / HTTP/1.1\r\nHost: web.test\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n"
+    "Connection: Upgrade\r\n\r\n",
+    "settings of HTTP/2 alone": "GET / HTTP/1.1\r\nHost: web.test\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
     "HTTP/2 at once": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "an upgrade to TLS": "GET / HTTP/1.1\r\nHost: web.test\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\n\r\n",
     "length and chunks": "POST / HTTP/1.1\r\nHost: web.test\r\nContent-Length: 4\r\n"
@@ -97,6 +100,25 @@ def test_a_request_that_is_not_for_the_allowed_host_does_not_reach_the_server(
     assert done.out in ("DONE ['HTTP/1.1 403 Forbidden by policy']\n", "DONE []\n", "ECONNRESET\n", "EPIPE\n")
     assert evade.heard("web") == 0
     assert "refused" in done.err
+
+
+def test_an_offer_of_http2_is_taken_out_of_a_request_that_passes(evade: Evader) -> None:
+    """Java's HTTP client makes one with every first request; no server gets the chance to agree."""
+    text = (
+        "GET /headers HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings, close\r\nHost: web.test\r\n"
+        "HTTP2-Settings: AAMAAABkAAQAAP__\r\nUpgrade: h2c\r\nX-Kept: yes\r\n\r\n"
+    )
+    done = evade(
+        f"s = dial('web.test', 80); s.sendall({text.encode()!r}); print(everything(s).decode())",
+        "--allow",
+        "web.test:80",
+    )
+    seen = done.out.lower()
+    assert "http/1.1 200" in seen
+    assert "x-kept: yes" in seen
+    assert "connection: close" in seen
+    assert "upgrade" not in seen
+    assert "http2-settings" not in seen
 
 
 def test_a_second_request_to_another_host_is_stopped_when_it_comes_later(evade: Evader) -> None:

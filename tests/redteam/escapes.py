@@ -238,7 +238,7 @@ ESCAPES: dict[str, Escape] = {
     "a folded Host": _request("GET / HTTP/1.1\\r\\nHost:\\r\\n www.web.test\\r\\n\\r\\n"),
     "user information in Host": _request(_GET.format("web.test@www.web.test")),
     "CONNECT through a web server": _request("CONNECT tracker.test:443 HTTP/1.1\\r\\nHost: web.test\\r\\n\\r\\n"),
-    "an upgrade to HTTP/2": _request("GET / HTTP/1.1\\r\\nHost: web.test\\r\\nUpgrade: h2c\\r\\nConnection: Upgrade, HTTP2-Settings\\r\\nHTTP2-Settings: AAMAAABkAAQAAP__\\r\\n\\r\\n"),
+    "an upgrade to TLS": _request("GET / HTTP/1.1\\r\\nHost: web.test\\r\\nUpgrade: TLS/1.0\\r\\nConnection: Upgrade\\r\\n\\r\\n"),
     "HTTP/2 at once": _request("PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n"),
     "smuggling by length and chunks": _request("POST / HTTP/1.1\\r\\nHost: web.test\\r\\nContent-Length: 4\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n0\\r\\n\\r\\nGET / HTTP/1.1\\r\\nHost: www.web.test\\r\\n\\r\\n"),
     "smuggling by a disguised coding": _request("POST / HTTP/1.1\\r\\nHost: web.test\\r\\nTransfer-Encoding: xchunked\\r\\n\\r\\n0\\r\\n\\r\\n"),

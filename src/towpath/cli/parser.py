@@ -12,6 +12,7 @@ from towpath import __version__
 
 COMMANDS: dict[str, str] = {
     "run": "give one command only the network it was allowed",
+    "top": "show the flows of a run while it runs",
     "policy": "read policy files, and say what they mean for a destination",
     "explain-flow": "say what a line of a report means",
     "lab": "run a little internet of hosts, and commands on them",

@@ -109,6 +109,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     say.add_argument(
         "--capture-secrets", action="store_true", help="with --capture: and the secrets to read TLS (SSLKEYLOGFILE)"
     )
+    say.add_argument("--watch", action="store_true", help="draw its flows as they come (see: towpath top)")
     say.add_argument("--quiet", action="store_true", help="no lines about refusals")
     say.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="default: %(default)s"
@@ -174,6 +175,7 @@ def call(options: argparse.Namespace) -> int:
                 learn_requests=options.learn_requests,
                 capture=options.capture,
                 capture_secrets=options.capture_secrets,
+                watch=options.watch,
                 dns=options.dns,
             )
         )

@@ -137,6 +137,10 @@ class Establishment:
                 raise ConnectionFailed(str(target), f"nothing leads to a {type(target).__name__}")
             from towpath.connection.finding import find_and_dial
 
+            if isinstance(self._parameters.transport, Quic):
+                # Loaded once, before the race: it would take most of the head start that QUIC has.
+                import towpath.connection.quic_dialing  # noqa: F401
+
             noted = self._resolutions, self._attempts
             return await find_and_dial(target, self._attempt, Channel.abort, self._parameters, self._network, *noted)
         except ConnectionFailed as error:

@@ -181,6 +181,15 @@ def packets(made: socket.socket) -> tuple[int, int] | None:
     return struct.unpack_from("=II", info, 136) if len(info) >= 144 else None
 
 
+def round_trip(made: socket.socket) -> int | None:
+    """The smoothed round trip of a TCP socket in microseconds (tcp(7), TCP_INFO: `tcpi_rtt`)."""
+    try:
+        info = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 72)
+    except OSError:
+        return None
+    return int(struct.unpack_from("=I", info, 68)[0]) if len(info) >= 72 else None
+
+
 def reset(made: socket.socket) -> None:
     """Closes a TCP socket with a reset."""
     try:

@@ -67,6 +67,11 @@ class Judge:
         self.tell: Callable[[str], None] = lambda _text: None
         """Called with what the person who started the run should know and no refusal says."""
 
+    def replace(self, policy: Policy) -> None:
+        """Decides by another policy from now on."""
+        self.policy = policy
+        self._decided.clear()
+
     def flow(self, flow: Flow) -> Decision:
         """Before any byte: "allow", "deny", or "look" at what the flow says of itself."""
         transport, address, port = flow.transport, flow.address, flow.port

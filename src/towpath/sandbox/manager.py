@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
@@ -21,6 +22,7 @@ from towpath.policy.policy import Policy
 from towpath.policy.rule import readable_slots
 from towpath.sandbox.report import Ledger
 from towpath.sandbox.services import Services
+from towpath.sandbox.watched import Watched
 from towpath.wire import quic_keys
 
 if TYPE_CHECKING:
@@ -29,11 +31,14 @@ if TYPE_CHECKING:
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.options import RunOptions
+    from towpath.sandbox.viewer import Viewer
 __all__ = ["Manager"]
 
 _DRAIN = 5.0
 _DRAIN_INTERVAL = 0.002
 _RECHECK_STOP = 0.05
+_VIEWER_PATIENCE = 5.0
+_VIEWER_INTERVAL = 0.05
 _COMMAND_PID = 2
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -41,8 +46,12 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class Manager:
     """Serves a scope until its command ends. Raises `ConfigInvalid` for a policy or report that cannot be used."""
 
-    def __init__(self, options: RunOptions, scope: system.LinuxScope, filters: FilterRun | None) -> None:
+    def __init__(
+        self, options: RunOptions, scope: system.LinuxScope, filters: FilterRun | None, viewer: Viewer | None = None
+    ) -> None:
         self._options = options
+        self._viewer = viewer
+        self._watched: Watched | None = None
         self._filters = filters
         self._scope = scope
         self._policy = Policy.load(options.allow, options.deny, options.policy)
@@ -158,6 +167,7 @@ class Manager:
             self._capture,
         )
         services.publish(self._options.publish)
+        self._let_watch(services)
         signals = system.signals.SignalReader()
         self._loop.watch(signals.fileno(), IN, lambda _events: self._pass_on(signals))
         self._loop.watch(self._scope.fileno(), IN, lambda _events: self._hear())
@@ -173,6 +183,25 @@ class Manager:
         assert self._ended is not None
         return self._ended
 
+    def _let_watch(self, services: Services) -> None:
+        argv = self._options.argv
+        watched = self._watched = Watched(self._loop, self._ledger, services, argv, quic=self._reads_quic)
+        watched.send_signal = self._scope.signal
+        if self._viewer is not None:
+            watched.start()
+            if self._viewer.start(self._ledger.say):
+                self._await_viewer(self._viewer, watched)
+
+    def _await_viewer(self, viewer: Viewer, watched: Watched) -> None:
+        """The command may be shorter than it takes to begin to draw."""
+        enough = time.monotonic() + _VIEWER_PATIENCE
+        watched.followed = self._loop.stop
+        while not (watched.has_viewers or viewer.has_ended() or time.monotonic() > enough):
+            timer = self._loop.later(_VIEWER_INTERVAL, self._loop.stop)
+            self._loop.run()
+            timer.cancel()
+        watched.followed = lambda: None
+
     def _filtered_by(self) -> Callable[[Judge], Filtering | None] | None:
         filters = self._filters
         if filters is None:
@@ -185,8 +214,10 @@ class Manager:
             import json  # noqa: F401
         if self._options.report == "table":
             import towpath.sandbox.table  # noqa: F401
-        reads_quic = any(slot[0] == "udp" for rule in self._policy.rules for slot in readable_slots(rule))
-        if reads_quic or self._learnt is not None:
+        self._reads_quic = self._learnt is not None or any(
+            slot[0] == "udp" for rule in self._policy.rules for slot in readable_slots(rule)
+        )
+        if self._reads_quic:
             quic_keys.load()
 
     def _policy_text(self) -> str:
@@ -239,6 +270,10 @@ class Manager:
         """Ends all flows and writes the report."""
         if self._services is not None:
             self._services.close()
+        if self._watched is not None and self._ended is not None:
+            self._watched.end(self._ended.code, self._ended.signal)
+        if self._viewer is not None:
+            self._viewer.finish()
         if self._filters is not None:
             self._filters.stop()
         if self._capture is not None:

@@ -35,4 +35,5 @@ class RunOptions(NamedTuple):
     learn_requests: bool = False
     capture: str | None = None
     capture_secrets: bool = False
+    watch: bool = False
     dns: str | None = None

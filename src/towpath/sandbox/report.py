@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from towpath.policy.learn import Learner
     from towpath.policy.policy import Decision
 
-__all__ = ["LEVELS", "Ledger", "Observer", "Row"]
+__all__ = ["LEVELS", "Ledger", "Observer", "Row", "as_record"]
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "icmp": socket.IPPROTO_ICMP}
@@ -249,7 +249,7 @@ class Ledger:
             total.sent += flow.sent
             total.received += flow.received
         if self._records is not None:
-            self._write(_as_record(flow, decision, verdict, rule))
+            self._write(as_record(flow))
 
     def _write(self, record: dict[str, object]) -> None:
         if self._records is None:
@@ -303,8 +303,10 @@ def _default(flow: Flow) -> str:
     return decision.reason if decision.reason.startswith("--") else "(default)"
 
 
-def _as_record(flow: Flow, decision: Decision | None, verdict: str, rule: str) -> dict[str, object]:
-    owner = flow.owner
+def as_record(flow: Flow) -> dict[str, object]:
+    """A flow as reports and viewers have it: strings, numbers, lists and `None`."""
+    owner, decision = flow.owner, flow.decision
+    rule = decision.rule.text if decision and decision.rule else ""
     return {
         "type": "dns" if flow.transport == "dns" else "flow",
         "id": flow.number,

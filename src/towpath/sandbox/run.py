@@ -23,6 +23,7 @@ from towpath.sandbox.protect import protected_paths
 if TYPE_CHECKING:
     from towpath.sandbox.filter_run import FilterRun
     from towpath.sandbox.manager import Manager
+    from towpath.sandbox.viewer import Viewer
 
 __all__ = ["run"]
 
@@ -130,12 +131,21 @@ def _find_filters(options: RunOptions) -> FilterRun | None:
     return FilterRun(options)
 
 
+def _find_viewer(options: RunOptions) -> Viewer | None:
+    if not options.watch:
+        return None
+    from towpath.sandbox.viewer import Viewer
+
+    return Viewer()
+
+
 def run(options: RunOptions) -> int:
     """Runs the command and gives the exit code that a shell would; ends by the signal that ended the command.
 
     Raises `TowpathError` for whatever kept the command from being started.
     """
     _open_streams()
+    viewer = _find_viewer(options)
     filters = _find_filters(options)
     try:
         plan = make_plan(options, filters.files if filters else [])
@@ -143,7 +153,7 @@ def run(options: RunOptions) -> int:
         try:
             from towpath.sandbox.manager import Manager
 
-            manager: Manager = Manager(options, scope, filters)
+            manager: Manager = Manager(options, scope, filters, viewer)
             ended: CommandExit = manager.run()
         finally:
             scope.close()

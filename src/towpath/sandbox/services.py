@@ -22,14 +22,17 @@ from towpath.wire import ip
 if TYPE_CHECKING:
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.kernel.scope import Scope
-    from towpath.policy.policy import Policy
+    from towpath.policy.policy import Decision, Policy
+    from towpath.policy.rule import Rule
     from towpath.sandbox.capture import Capture
     from towpath.sandbox.filtering import Filtering
+    from towpath.sandbox.flows import Flow
     from towpath.sandbox.options import RunOptions
     from towpath.sandbox.report import Ledger
 
 __all__ = ["Services"]
 
+_SCHEMES = {"sni": "tls", "host": "http", "quic sni": "quic"}
 _ECHO = ((4, ip.ICMP), (6, ip.ICMP6))
 
 
@@ -56,7 +59,7 @@ class Services:
             capture.begin(loop, held.tap)
         self._pool = pipes.PipePool()
         self._own = addresses.OwnAddresses()
-        judge = Judge(policy, NameEvidence(), self._own, ledger.find_owner)
+        self._judge = judge = Judge(policy, NameEvidence(), self._own, ledger.find_owner)
         judge.tell = ledger.warn
         filtering = filtered_by(judge) if filtered_by is not None else None
         injector = Injector(held.raw_udp, held.raw_icmp)
@@ -113,6 +116,33 @@ class Services:
             else:
                 queue.verdict(identity, DROP)
         self._ledger.overruns = queue.overruns
+
+    @property
+    def policy(self) -> Policy:
+        """The one by which flows are decided now."""
+        return self._judge.policy
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Decides by another one from now on; what is under way goes on."""
+        self._judge.replace(policy)
+
+    def under_way(self) -> list[tuple[Flow, int, int, int | None]]:
+        """The flows that are open: bytes sent and received so far, and the round trip in microseconds if known."""
+        return [*self._tcp.under_way(), *self._udp.under_way()]
+
+    def cut_denied(self, rule: Rule) -> int:
+        """Ends what is under way and would be refused by this very rule now; gives how many flows."""
+        if rule.action != "deny":
+            return 0
+
+        def refused(flow: Flow) -> Decision | None:
+            decision = self._judge.flow(flow)
+            if decision.verdict == "look":
+                scheme = _SCHEMES.get(flow.name_from, "other")
+                decision = self._judge.seen(flow, scheme, flow.name if scheme != "other" else None)
+            return decision if decision.verdict == "deny" and decision.rule is rule else None
+
+        return self._tcp.cut(refused) + self._udp.cut(refused)
 
     def draining(self) -> bool:
         """Whether bytes that a program sent are still on their way out."""

@@ -174,6 +174,11 @@ class Stream:
         """Whether the client has ended and everything it sent was handed to the server's kernel."""
         return self._done is None or self._sides[0].closed
 
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes of the client's and of the server's that were passed on so far."""
+        return self._sides[0].moved, self._sides[1].moved
+
     def start(self, heard: bytes = b"", client_events: int = 0, server_events: int = 0) -> None:
         """Begins to relay: first what was `heard` of the client before, then what these events tell of."""
         client_events |= self._loop.adopt(self.client.fileno(), self._client_ready)

@@ -79,7 +79,7 @@ class TcpIntake:
         self._dialling: dict[Key, Flow] = {}
         self._dialled: dict[Key, tuple[Flow, socket.socket, Decision, float]] = {}
         self._dead: dict[Key, float] = {}
-        self._streams: set[Stream] = set()
+        self._streams: dict[Stream, Flow] = {}
         self._sweeping = False
         self._silence = Patience(loop, PATIENCE)
 
@@ -235,13 +235,13 @@ class TcpIntake:
             return
 
         def done(sent: int, received: int, error: str) -> None:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
             flow.packets = stream.packets
             ended(sent, received, error)
 
         holds = filtering.holds(flow) if filtering is not None else None
         stream = Stream(self._loop, self._pool, client, server, done, gate, holds, counted=filtering is not None)
-        self._streams.add(stream)
+        self._streams[stream] = flow
         if flow.held is not None:
             stream.answered = partial(self._ledger.freed, flow.held)
         if filtering is not None:
@@ -255,6 +255,17 @@ class TcpIntake:
         """A filter has dropped a flow after it had begun."""
         self._ledger.refused(flow, refusal, begun=True)
         stream.cut()
+
+    def under_way(self) -> list[tuple[Flow, int, int, int | None]]:
+        """The flows that are relayed: bytes sent and received so far, and the round trip in microseconds."""
+        return [(flow, *stream.moved, sockets.round_trip(stream.server)) for stream, flow in self._streams.items()]
+
+    def cut(self, refused: Callable[[Flow], Decision | None]) -> int:
+        """Ends the flows that are refused now; gives how many."""
+        found = [(flow, stream, decision) for stream, flow in self._streams.items() if (decision := refused(flow))]
+        for flow, stream, decision in found:
+            self._cut(flow, stream, decision)
+        return len(found)
 
     def draining(self) -> bool:
         """Whether bytes that a program sent are still on their way out."""

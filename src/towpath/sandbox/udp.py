@@ -236,6 +236,20 @@ class UdpIntake:
             association.refused = True
             association.held = []
 
+    def under_way(self) -> list[tuple[Flow, int, int, int | None]]:
+        """The associations: bytes sent and received so far; a round trip is not known."""
+        flows = [association.flow for association in self._table.values()]
+        return [(flow, flow.sent, flow.received, None) for flow in flows]
+
+    def cut(self, refused: Callable[[Flow], Decision | None]) -> int:
+        """Ends the associations that are refused now; gives how many."""
+        found = [(one, decision) for one in self._table.values() if not one.refused and (decision := refused(one.flow))]
+        for association, decision in found:
+            self._ledger.refused(association.flow, decision, begun=True)
+            association.refused = True
+            association.held = []
+        return len(found)
+
     def _admits(self, flow: Flow, hello: ClientHello) -> bool:
         decision = self._judge.seen(flow, "quic", hello.server_name)
         if hello.server_name:

@@ -44,7 +44,9 @@ class Head(NamedTuple):
     """One request up to its body.
 
     `host` is lower case (with a trailing dot it is refused), an IPv6 address without its brackets; `port` is `None`
-    where Host has none. `upgrade` is ``"websocket"`` or `None`. `raw` is what the client sent, to be passed on.
+    where Host has none. `upgrade` is ``"websocket"`` or `None`. `raw` is to be passed on: what the client sent without
+    its offer of HTTP/2, which some clients make with every first request, and any hop may leave out (RFC 9110 section
+    7.8).
     `override` is the first header that asks for another method or target than the request line, or `None`.
     """
 
@@ -248,7 +250,9 @@ def _head(line: bytes, fields: list[tuple[bytes, bytes]], raw: bytes) -> tuple[H
         raise PeerViolation("http-host", f"{len(hosts)} Host fields")
     host, port = _host(hosts[0])
     upgrades = [value.lower() for name, value in fields if name == b"upgrade"]
-    if any(name == b"http2-settings" for name, _ in fields) or (upgrades and upgrades != [b"websocket"]):
+    if upgrades == [b"h2c"]:
+        raw, upgrades = _without_offer(raw), []
+    elif any(name == b"http2-settings" for name, _ in fields) or (upgrades and upgrades != [b"websocket"]):
         raise PeerViolation("http-upgrade", "to something other than websocket")
     if upgrades and not modern:
         raise PeerViolation("http-upgrade", "in HTTP/1.0")
@@ -266,6 +270,25 @@ def _head(line: bytes, fields: list[tuple[bytes, bytes]], raw: bytes) -> tuple[H
         return head, "chunk size", 0
     length = int(lengths.pop()) if lengths else 0
     return head, "body" if length else "head", length
+
+
+def _without_offer(raw: bytes) -> bytes:
+    """A head without its offer of HTTP/2 (RFC 7540 section 3.2)."""
+    first, *lines = raw.split(b"\r\n")
+    kept = [first]
+    for line in lines:
+        name, _, value = line.partition(b":")
+        field = name.lower()
+        if field in (b"upgrade", b"http2-settings"):
+            continue
+        if field == b"connection":
+            words = [word.strip() for word in value.split(b",")]
+            left = [word for word in words if word and word.lower() not in (b"upgrade", b"http2-settings")]
+            if not left:
+                continue
+            line = name + b": " + b", ".join(left)
+        kept.append(line)
+    return b"\r\n".join(kept)
 
 
 def _host(value: bytes) -> tuple[str, int | None]:

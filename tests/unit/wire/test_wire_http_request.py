@@ -127,7 +127,6 @@ def test_any_cut_gives_the_same_parts(requests: list[bytes], size: int) -> None:
         (head(b"Host: a.test", b"Content-Length: 1, 1"), "http-content-length"),
         (head(b"Host: a.test", b"Content-Length: +1"), "http-content-length"),
         (head(b"Host: a.test", b"Content-Length: "), "http-content-length"),
-        (head(b"Host: a.test", b"Upgrade: h2c", b"HTTP2-Settings: x"), "http-upgrade"),
         (head(b"Host: a.test", b"HTTP2-Settings: x"), "http-upgrade"),
         (head(b"Host: a.test", b"Upgrade: TLS/1.0"), "http-upgrade"),
         (head(b"Host: a.test", b"Upgrade: websocket, h2c"), "http-upgrade"),
@@ -207,3 +206,18 @@ def test_a_yes_to_an_upgrade_nobody_asked_for_is_refused() -> None:
 )
 def test_first_bytes_look_like_a_request_or_not(data: bytes, expected: bool | None) -> None:
     assert looks_like(data) is expected
+
+
+@pytest.mark.parametrize(
+    ("offered", "passed"),
+    [
+        ([b"Upgrade: h2c", b"HTTP2-Settings: x", b"Connection: Upgrade, HTTP2-Settings"], []),
+        ([b"upgrade:H2C", b"Connection: upgrade"], []),
+        ([b"Connection: close, Upgrade", b"Upgrade: h2c", b"Accept: */*"], [b"Connection: close", b"Accept: */*"]),
+    ],
+)
+def test_an_offer_of_http2_is_left_out_of_what_is_passed_on(offered: list[bytes], passed: list[bytes]) -> None:
+    (found,) = RequestReader().receive(head(b"Host: a.test", *offered))
+    assert isinstance(found, Head)
+    assert found.upgrade is None
+    assert found.raw == head(b"Host: a.test", *passed)
