@@ -11,7 +11,8 @@ from towpath.cli.dns_top import table
 
 
 def test_the_names_of_a_run_are_shown_while_it_runs(run: Runner) -> None:
-    script = "echo started; read line; for i in 1 2 3; do getent ahostsv4 web.test; getent ahostsv4 tracker.test; done; read line"
+    asking = "for i in 1 2 3; do getent ahostsv4 web.test; getent ahostsv4 tracker.test; done"
+    script = f"echo started; read line; {asking}; read line"
     with run.popen("--allow", "web.test:80", command=script, stdin=-1, stdout=-1, stderr=-1) as process:
         assert process.stdin is not None
         assert process.stdout is not None
