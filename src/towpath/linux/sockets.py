@@ -135,12 +135,14 @@ def echo_socket(version: int) -> socket.socket:
     return socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
 
 
-def dial_datagram(version: int, address: str, port: int) -> socket.socket:
+def dial_datagram(version: int, address: str, port: int, made: socket.socket | None = None) -> socket.socket:
     """A UDP socket connected to one peer, which is told of every ICMP error (ip(7), IP_RECVERR).
 
-    Raises `OSError` where there is no way to the peer.
+    `made` is a socket of another network, to be used in place of a new one. Raises `OSError` where there is no way to
+    the peer.
     """
-    made = socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    flags = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    made = made or socket.socket(_family(version), flags)
     try:
         if version == 4:
             made.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)

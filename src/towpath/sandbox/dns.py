@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.report import Ledger
+    from towpath.sandbox.uplink import Uplink
 
 __all__ = ["DnsService", "resolvers", "system_settings"]
 
@@ -84,6 +85,7 @@ class DnsService:
         servers: list[str],
         filtering: Filtering | None,
         proxy: DnsProvider | None = None,
+        uplink: Uplink | None = None,
     ) -> None:
         self._judge = judge
         self._ledger = ledger
@@ -92,6 +94,7 @@ class DnsService:
         carriers = Carriers(proxy) if proxy is not None else None
         self._exchanges = Exchanges(
             loop,
+            dial=uplink,
             carriers={"tls": carriers.tls, "https": carriers.https} if carriers else None,
             quic=carriers.quic if carriers else None,
         )

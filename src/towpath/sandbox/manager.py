@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.options import RunOptions
+    from towpath.sandbox.tunnel_run import TunnelRun
     from towpath.sandbox.viewer import Viewer
 __all__ = ["Manager"]
 
@@ -49,12 +50,18 @@ class Manager:
     """Serves a scope until its command ends. Raises `ConfigInvalid` for a policy or report that cannot be used."""
 
     def __init__(
-        self, options: RunOptions, scope: system.LinuxScope, filters: FilterRun | None, viewer: Viewer | None = None
+        self,
+        options: RunOptions,
+        scope: system.LinuxScope,
+        filters: FilterRun | None,
+        viewer: Viewer | None = None,
+        tunnel: TunnelRun | None = None,
     ) -> None:
         self._options = options
         self._viewer = viewer
         self._watched: Watched | None = None
         self._filters = filters
+        self._tunnel = tunnel
         self._scope = scope
         self._policy = Policy.load(options.allow, options.deny, options.policy)
         self._report = self._open_report()
@@ -154,6 +161,8 @@ class Manager:
         self._load_everything()
         if self._filters is not None:
             self._filters.begin(self._loop, self._ledger)
+        if self._tunnel is not None:
+            self._tunnel.begin(self._loop, self._ledger)
         self._scope.await_attachments()
         held = self._scope.attachments
         self._owners = system.owners.OwnerFinder(held.diagnosis)
@@ -167,6 +176,7 @@ class Manager:
             self._filtered_by(),
             self._filters.proxy if self._filters else None,
             self._capture,
+            self._tunnel,
         )
         services.publish(self._options.publish)
         self._let_watch(services)
@@ -179,7 +189,9 @@ class Manager:
         environment = {"TOWPATH_POLICY": self._policy_text()}
         if self._capture is not None and self._capture.key_log is not None:
             environment["SSLKEYLOGFILE"] = self._capture.key_log
-        self._scope.release(environment, static)
+        if self._tunnel is not None:
+            environment |= self._tunnel.environment
+        self._scope.release(environment, static, self._tunnel.search if self._tunnel is not None else [])
         services.start()
         self._loop.run()
         assert self._ended is not None
@@ -284,6 +296,8 @@ class Manager:
             self._viewer.finish()
         if self._filters is not None:
             self._filters.stop()
+        if self._tunnel is not None:
+            self._tunnel.stop()
         if self._capture is not None:
             self._close_capture(self._capture)
         self._ledger.finish()
