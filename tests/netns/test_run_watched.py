@@ -211,7 +211,7 @@ async def main():
         print("ready", flush=True)
         await until(lambda: any(row.verdict == "refused" for row in app.board.rows.values()))
         app.refresh_board()
-        await pilot.press("a")
+        await pilot.press("a", "enter")
         await until(lambda: app.board.last_answer)
         print(app.board.last_answer, flush=True)
         await until(lambda: any(row.verdict == "allowed" and row.closed for row in app.board.rows.values()))
