@@ -87,6 +87,7 @@ def dns_intake(version: int) -> socket.socket:
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
     _set_transparent(made, version)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     made.bind(("", 53))
     return made
 
@@ -134,12 +135,14 @@ def echo_socket(version: int) -> socket.socket:
     return socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
 
 
-def dial_datagram(version: int, address: str, port: int) -> socket.socket:
+def dial_datagram(version: int, address: str, port: int, made: socket.socket | None = None) -> socket.socket:
     """A UDP socket connected to one peer, which is told of every ICMP error (ip(7), IP_RECVERR).
 
-    Raises `OSError` where there is no way to the peer.
+    `made` is a socket of another network, to be used in place of a new one. Raises `OSError` where there is no way to
+    the peer.
     """
-    made = socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    flags = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    made = made or socket.socket(_family(version), flags)
     try:
         if version == 4:
             made.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
@@ -232,3 +235,10 @@ def take_packet(made: socket.socket, buffer: bytearray) -> tuple[int, memoryview
 def lost_packets(made: socket.socket) -> int:
     """How many packets a `tap` had no room for, since this was asked last."""
     return int(struct.unpack("=II", made.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
+
+
+def most_descriptors() -> int:
+    """How many descriptors this process may have at once: the hard limit, to which a run raises its own."""
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]

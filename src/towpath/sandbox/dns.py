@@ -1,20 +1,22 @@
 """DNS of a run: port 53 of every address is answered here, from the host's resolvers, for allowed names only.
 
 The order of questions is policy, filters, then the cache and whoever answers what it does not hold. What is kept was
-screened for its name before it was kept, and a rule never changes while a run lasts; so an answer that is kept may be
-given again without asking anybody, unless a filter wants to hear of every question.
+screened for its name before it was kept, and forgotten when the rules change; so an answer that is kept may be given
+again without asking anybody, unless a filter wants to hear of every question.
 """
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from towpath.dns_proxy.cache import Entry
+from towpath.dns_proxy.counts import NameCounts
 from towpath.dns_proxy.groups import Group
 from towpath.errors import PeerViolation
 from towpath.hosting.dns_carriers import Carriers
-from towpath.hosting.dns_exchange import Exchanges
+from towpath.hosting.dns_exchange import Exchanges, Server
 from towpath.hosting.dns_listen import PORT, Asked, DnsListener
 from towpath.hosting.dns_service import NameService, name_in
 from towpath.names.upstream import parse_upstream
@@ -32,8 +34,13 @@ if TYPE_CHECKING:
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.report import Ledger
+    from towpath.sandbox.uplink import Uplink
 
 __all__ = ["DnsService", "resolvers", "system_settings"]
+
+
+_AT_ONCE = 0.0005
+"""Seconds in which nothing but the cache answers."""
 
 
 def resolvers(path: str = "/etc/resolv.conf") -> list[str]:
@@ -78,6 +85,7 @@ class DnsService:
         servers: list[str],
         filtering: Filtering | None,
         proxy: DnsProvider | None = None,
+        uplink: Uplink | None = None,
     ) -> None:
         self._judge = judge
         self._ledger = ledger
@@ -86,6 +94,7 @@ class DnsService:
         carriers = Carriers(proxy) if proxy is not None else None
         self._exchanges = Exchanges(
             loop,
+            dial=uplink,
             carriers={"tls": carriers.tls, "https": carriers.https} if carriers else None,
             quic=carriers.quic if carriers else None,
         )
@@ -98,7 +107,9 @@ class DnsService:
             noted=self._noted,
             may_renew=self._may_renew,
             say=ledger.say,
+            answered=self._server_answered,
         )
+        self._counts: NameCounts | None = None
         self._listener = DnsListener(loop, self._names.cache, self._ask, direct=self._direct, noted=self._noted)
 
     def listen(self, intake: socket.socket) -> None:
@@ -111,9 +122,46 @@ class DnsService:
         self._listener.close()
         self._exchanges.close()
 
+    def watch(self, watching: bool) -> None:
+        """Counts names, or does so no more: then none of them passes without being seen."""
+        if watching != (self._counts is not None):
+            self._counts = NameCounts() if watching else None
+
+    def report(self) -> dict[str, Any]:
+        """What was counted."""
+        counted = self._counts or NameCounts()
+        return counted.report() | {
+            "kept": len(self._names.cache),
+            "bytes": self._names.cache.bytes,
+            "under_way": self._names.resolver.under_way,
+            "sockets": self._exchanges.open,
+        }
+
+    def _server_answered(self, server: Server, seconds: float) -> None:
+        if self._counts is not None:
+            self._counts.answered(str(server), seconds)
+
+    def _counting(self, counts: NameCounts, asked: Asked, name: str, flow: Flow) -> Asked:
+        """The same question, which is counted when it is answered."""
+        self._ledger.find_owner(flow)
+        program = flow.owner.program if flow.owner else "?"
+        begun = time.monotonic()
+
+        def reply(answer: bytes) -> None:
+            seconds = time.monotonic() - begun
+            if not flow.by:
+                counts.asked(name, program, cached=seconds < _AT_ONCE, seconds=seconds)
+            asked.reply(answer)
+
+        return asked._replace(reply=reply)
+
+    def forget(self) -> None:
+        """Another policy holds: nothing that was answered under the old one is given again."""
+        self._names.forget()
+
     def _direct(self) -> bool:
         hears = self._filtering is not None and self._filtering.hears_questions
-        return self._names.direct and self._ledger.learner is None and not hears
+        return self._names.direct and self._counts is None and self._ledger.learner is None and not hears
 
     def _ask(self, asked: Asked) -> None:
         try:
@@ -149,6 +197,8 @@ class DnsService:
     ) -> None:
         flow.name, flow.name_from = name, "question"
         self._ledger.question_refused(flow, decision, dns.type_name(question.type))
+        if self._counts is not None:
+            self._counts.refuse(name, flow.owner.program if flow.owner else "?")
         if not silent:
             text = f"refused by the network policy of this run: {decision.reason}"
             asked.reply(dns.refusal(asked.data, question, text))
@@ -167,7 +217,11 @@ class DnsService:
         def refused(reason: str) -> None:
             flow.name, flow.name_from, flow.by = name, "question", self._proxy.name if self._proxy else ""
             self._ledger.question_refused(flow, Decision("deny", None, f"the DNS proxy {reason}", "dns", None), kind)
+            if self._counts is not None:
+                self._counts.refuse(name, flow.owner.program if flow.owner else "?")
 
+        if self._counts is not None:
+            asked = self._counting(self._counts, asked, name, flow)
         self._names.answer(asked, question, describe, refused)
 
     def _may_renew(self, question: bytes) -> bool:
