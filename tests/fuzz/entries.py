@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 
-from tests.fuzz import layers, secure_layers
+from tests.fuzz import layers, secure_layers, tunnels
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.dns_proxy.cache import WireCache, key_of
@@ -490,6 +490,7 @@ ENTRIES: dict[str, Entry] = (
     }
     | layers.ENTRIES
     | secure_layers.ENTRIES
+    | tunnels.ENTRIES
 )
 
 _QUERY = dns.query("www.good.test", "A", 7)
@@ -637,4 +638,5 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
     }
     | layers.SEEDS
     | secure_layers.SEEDS
+    | tunnels.SEEDS
 )

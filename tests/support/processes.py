@@ -30,7 +30,10 @@ def descendants(process: int) -> dict[int, set[str]]:
 
 
 def _namespaces(process: int) -> set[str]:
-    return {os.readlink(entry) for entry in Path(f"/proc/{process}/ns").iterdir()}
+    try:
+        return {os.readlink(entry) for entry in Path(f"/proc/{process}/ns").iterdir()}
+    except FileNotFoundError:
+        return set()  # it has just ended
 
 
 def wait_for_end(handles: list[int], seconds: float) -> int:

@@ -103,7 +103,7 @@ def _list(options: argparse.Namespace) -> int:
     for known in known_extensions():
         row: dict[str, object] = {"name": known.name, "from": known.origin, "file": known.file}
         try:
-            manifest = find_bundle(known.name).manifest
+            manifest = find_bundle(known.name, kind=None).manifest
             row |= {"version": manifest.version, "kind": manifest.kind, "capabilities": manifest.capabilities}
         except ConfigInvalid as error:
             row |= {"error": str(error)}

@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "policy": "read policy files, and say what they mean for a destination",
     "explain-flow": "say what a line of a report means",
     "lab": "run a little internet of hosts, and commands on them",
+    "tunnel": "make keys, check files, and see the tunnels that `towpath run --tunnel` runs",
     "extension": "begin, check and list filters: the Python classes that `towpath run --filter` takes",
     "trust": "judge a certificate: good, for this name, on this date, under this policy; if not, why",
     "interfaces": "list network interfaces: type, state, addresses; watch them change",

@@ -23,6 +23,7 @@ examples:
   towpath run --learn agent.toml -- ./agent                   write down what it needs, as a policy
   towpath run --dns secure_dns:ads.toml -- chromium           block lists, encrypted names, servers by domain
   towpath run --allow-local 5432 --publish 8080:80 -- ./app   the host's database in, the app's web page out
+  towpath run --tunnel wg0.conf -- ./app                      leave by WireGuard, DNS included, or not at all
 
 exit code: the command's own; 126 and 127 as a shell has them; 125 when Towpath itself failed; killed by signal N,
 towpath ends by N.
@@ -90,6 +91,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     judge.add_argument(
         "--reload", action="store_true", help="take over filters (and --dns) whose files change, and all on SIGHUP"
+    )
+    leave = parser.add_argument_group("by which way it leaves")
+    leave.add_argument(
+        "--tunnel",
+        metavar="FILE.conf|FILE.py|NAME[:CONFIG]",
+        help="leave by a tunnel alone: WireGuard by a wg-quick file, or an extension",
     )
     judge.add_argument("--ask-with", metavar="CMD", help="who answers filters that ask (default: the terminal)")
     inherit = parser.add_argument_group("what it inherits")
@@ -166,6 +173,7 @@ def call(options: argparse.Namespace) -> int:
                 report_file=options.report_file,
                 level="error" if options.quiet else options.log_level,
                 filters=options.filters,
+                tunnel=options.tunnel,
                 on_failure=options.on_failure,
                 reload=options.reload,
                 ask_with=options.ask_with,

@@ -13,14 +13,14 @@ from towpath.errors import ConfigInvalid
 from towpath.hosting.manifest import Kind, Manifest, default_manifest, inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText, read_text
 
-__all__ = ["GROUP", "Bundle", "Known", "find_bundle", "known_extensions"]
+__all__ = ["GROUP", "Bundle", "Known", "find_bundle", "find_tunnel", "known_extensions"]
 
 GROUP = "towpath.extensions"
 """The entry-point group by which an installed package announces an extension: `name = "package.module:Class"`."""
 
 _FORMS = "FILE.py, FOLDER or NAME, then :CONFIG.toml if it takes one"
 _NAME = re.compile(r"[\w.-]+")
-_OPTIONS: dict[Kind, str] = {"content-filter": "--filter", "dns-proxy": "--dns"}
+_OPTIONS: dict[Kind, str] = {"content-filter": "--filter", "dns-proxy": "--dns", "packet-tunnel": "--tunnel"}
 
 
 class Bundle(Struct, frozen=True):
@@ -28,7 +28,8 @@ class Bundle(Struct, frozen=True):
 
     `folder` is what it may read besides: the whole bundle, or "" for a single file, whose folder is anybody's.
 
-    `config` is what `config_file` says, {} where there is none. `class_name` may be unknown until the code is loaded.
+    `config` is what `config_file` says, {} where there is none; a file that is not TOML is its `name` and `text`.
+    `class_name` may be unknown until the code is loaded.
     """
 
     manifest: Manifest
@@ -80,8 +81,24 @@ def _find(text: str, where: str) -> Bundle:
             raise _nothing(target, where)
     if config_file is None:
         return bundle
-    config = TomlText(read_text(config_file), config_file).document
+    if bundle.manifest.kind == "packet-tunnel" and not config_file.endswith(".toml"):
+        config: dict[str, Any] = {"name": config_file, "text": read_text(config_file)}
+    else:
+        config = TomlText(read_text(config_file), config_file).document
     return Bundle(bundle.manifest, bundle.file, bundle.folder, bundle.class_name, os.path.abspath(config_file), config)
+
+
+def find_tunnel(text: str) -> Bundle:
+    """What `--tunnel` means: a wg-quick file by its ending, or an extension as `--filter` names them.
+
+    Raises `ConfigInvalid`.
+    """
+    if text.endswith(".conf") and ":" not in text:
+        if not os.path.isfile(text):
+            reason = f"{text} is no file" if os.path.exists(text) else f"there is no file {text}"
+            raise ConfigInvalid("--tunnel", reason, "a wg-quick file, as a provider of WireGuard gives it")
+        text = f"wireguard:{text}"
+    return find_bundle(text, "--tunnel", "packet-tunnel")
 
 
 def known_extensions() -> list[Known]:
@@ -91,10 +108,16 @@ def known_extensions() -> list[Known]:
 
 def _shipped() -> list[Known]:
     folder = os.path.join(os.path.dirname(os.path.abspath(towpath.__file__)), "extensions")
+    modules = [name[:-3] for name in os.listdir(folder) if name.endswith(".py") and not name.startswith("_")]
+    found = [(name, f"{name}.py") for name in modules]
+    found += [
+        (name, f"{name}/provider.py")
+        for name in os.listdir(folder)
+        if os.path.isfile(os.path.join(folder, name, "provider.py"))
+    ]
     return [
-        Known(name[:-3].replace("_", "-"), "shipped", os.path.join(folder, name), None, towpath.__version__)
-        for name in sorted(os.listdir(folder))
-        if name.endswith(".py") and not name.startswith("_")
+        Known(name.replace("_", "-"), "shipped", os.path.join(folder, file), None, towpath.__version__)
+        for name, file in sorted(found)
     ]
 
 
@@ -163,7 +186,10 @@ def _from_file(path: str, class_name: str | None, default: Manifest | None) -> B
 
 def _kind_in(source: str) -> Kind:
     """What a file without a manifest seems to be, by the class that it builds upon."""
-    return "dns-proxy" if "DNSProxyProvider" in source and "ContentFilterProvider" not in source else "content-filter"
+    bases: dict[str, Kind] = {"DNSProxyProvider": "dns-proxy", "PacketTunnelProvider": "packet-tunnel"}
+    if "ContentFilterProvider" in source:
+        return "content-filter"
+    return next((kind for base, kind in bases.items() if base in source), "content-filter")
 
 
 def _from_folder(folder: str) -> Bundle:

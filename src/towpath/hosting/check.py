@@ -12,15 +12,16 @@ from typing import Any, get_args
 from msgspec import Struct
 
 from towpath.errors import ConfigInvalid
-from towpath.hosting.bundle import Bundle, find_bundle
+from towpath.hosting.bundle import Bundle, find_bundle, find_tunnel
 from towpath.hosting.hooks import hooks_of
 from towpath.hosting.load import check_syntax, configured, load_class
 from towpath.hosting.manifest import Capability
 from towpath.hosting.nursery import python_folders, readable_by
 from towpath.hosting.toml_text import read_text
 from towpath.kernel import system
+from towpath.providers.packet_tunnel import PacketTunnelProvider
 
-__all__ = ["LOAD_SECONDS", "Checked", "check_extension"]
+__all__ = ["LOAD_SECONDS", "Checked", "check_extension", "check_tunnel"]
 
 LOAD_SECONDS = 30.0
 """How long the import of an extension may take."""
@@ -47,7 +48,7 @@ def check_extension(text: str) -> Checked:
 
     Raises `ConfigInvalid` for the first mistake. The code is imported as a run would: confined.
     """
-    bundle = find_bundle(text, "towpath extension check")
+    bundle = find_bundle(text, "towpath extension check", None)
     check_syntax(bundle.file)
     _check_capabilities(bundle)
     told = _load_elsewhere(bundle)
@@ -59,6 +60,17 @@ def check_extension(text: str) -> Checked:
         config_type=config_type,
         config_checked=config_type is None or bundle.config_file is not None,
     )
+
+
+def check_tunnel(text: str) -> dict[str, Any]:
+    """Checks what `towpath run --tunnel` would take, its configuration too; gives what the provider says of it.
+
+    Raises `ConfigInvalid` for the first mistake. Nothing is connected.
+    """
+    bundle = find_tunnel(text)
+    check_syntax(bundle.file)
+    told = _load_elsewhere(bundle)
+    return {"tunnel": bundle.manifest.id, **told.get("described", {})}
 
 
 def _tell(channel: int, bundle: Bundle) -> None:
@@ -75,6 +87,9 @@ def _tell(channel: int, bundle: Bundle) -> None:
             ],
             "config_type": provider.config_type and provider.config_type.__name__,
         }
+        if issubclass(provider, PacketTunnelProvider) and bundle.config_file is not None:
+            made = configured(provider, bundle.config, bundle.config_file, bundle.file)
+            told["described"] = dict(made.describe_config()) if isinstance(made, PacketTunnelProvider) else {}
     except ConfigInvalid as error:
         told = {"where": error.where, "reason": error.reason, "hint": error.hint}
     os.write(channel, json.dumps(told).encode())

@@ -11,9 +11,7 @@ from towpath.dns_proxy.groups import Group, Groups
 from towpath.errors import Misuse, PeerViolation
 from towpath.hosting.dns_listen import Asked
 from towpath.hosting.dns_resolver import Admit, NameResolver
-from towpath.hosting.session import Failure
-from towpath.providers.dns import Answer, Forward, Refuse
-from towpath.providers.verdict import Drop
+from towpath.hosting.failure import Failure
 from towpath.wire import dns, dns_message, dns_scan
 from towpath.wire.address import pack
 
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from towpath.hosting.dns_exchange import Exchanges, Server
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.hosting.loop import Loop
+    from towpath.providers.dns import Answer, Refuse
     from towpath.providers.flow import Question
 
 __all__ = ["NameService", "name_in"]
@@ -130,6 +129,9 @@ class NameService:
         describe: Describe,
         refused: Refused,
     ) -> None:
+        # Here and below: a proxy has loaded its words. A run without one does not wait for them (decision 0006).
+        from towpath.providers.dns import Forward, Refuse
+
         rule = proxy.rule(question.name)
         if rule == "refuse":
             self._decided(asked, question, key, refused, Refuse(_RULE))
@@ -152,6 +154,9 @@ class NameService:
             proxy.ask(describe(), answered)
 
     def _decided(self, asked: Asked, question: dns.Question, key: bytes, refused: Refused, verdict: Any) -> None:
+        from towpath.providers.dns import Answer, Forward, Refuse
+        from towpath.providers.verdict import Drop
+
         assert self._proxy is not None
         if isinstance(verdict, Drop):
             refused(f"{self._proxy.name}: {verdict.reason}")

@@ -10,9 +10,10 @@ from typing import Any
 from towpath.errors import ConfigInvalid
 from towpath.providers.content_filter import ContentFilterProvider
 from towpath.providers.dns_proxy import DNSProxyProvider
+from towpath.providers.packet_tunnel import PacketTunnelProvider
 from towpath.providers.provider import Provider
 
-__all__ = ["DNS_HOOKS", "HOOKS", "check_hooks", "hooks_of", "line_of"]
+__all__ = ["DNS_HOOKS", "HOOKS", "TUNNEL_HOOKS", "check_hooks", "hooks_of", "line_of"]
 
 HOOKS: dict[str, tuple[str, ...]] = {
     "start": (),
@@ -38,11 +39,25 @@ DNS_HOOKS: dict[str, tuple[str, ...]] = {
 }
 """The same of a DNS proxy."""
 
+TUNNEL_HOOKS: dict[str, tuple[str, ...]] = {
+    "start": ("options",),
+    "stop": ("reason",),
+    "sleep": (),
+    "wake": (),
+    "network_changed": (),
+    "handle_app_message": ("data",),
+    "describe_config": (),
+    "status": (),
+}
+"""The same of a packet tunnel."""
+
 
 def hooks_of(provider: type[Provider[Any]]) -> tuple[type[Provider[Any]], dict[str, tuple[str, ...]]]:
     """The class of ours that a provider builds upon, and its hooks."""
     if issubclass(provider, DNSProxyProvider):
         return DNSProxyProvider, DNS_HOOKS
+    if issubclass(provider, PacketTunnelProvider):
+        return PacketTunnelProvider, TUNNEL_HOOKS
     return ContentFilterProvider, HOOKS
 
 
@@ -54,7 +69,7 @@ def check_hooks(provider: type[Provider[Any]], file: str) -> None:
             return
         for name, value in vars(owner).items():
             if name in hooks:
-                _check_hook(owner, name, value, file, hooks[name])
+                _check_hook(owner, name, value, file, hooks)
             elif inspect.isfunction(value) and not name.startswith("_") and not hasattr(base, name):
                 _check_name(name, value, file, hooks)
 
@@ -70,12 +85,14 @@ def line_of(value: type | Callable[..., Any], file: str) -> str:
         return file
 
 
-def _check_hook(owner: type, name: str, value: object, file: str, expected: tuple[str, ...]) -> None:
+def _check_hook(owner: type, name: str, value: object, file: str, hooks: dict[str, tuple[str, ...]]) -> None:
+    expected = hooks[name]
     shown = f"def {name}({', '.join(('self', *expected))})"
+    what = "value" if hooks is TUNNEL_HOOKS else "verdict"
     if not inspect.isfunction(value):
         raise ConfigInvalid(line_of(owner, file), f"{owner.__name__}.{name} is a hook, and no method", shown)
     if inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):
-        raise ConfigInvalid(line_of(value, file), f"{name} is a generator", f"return one verdict: {shown}")
+        raise ConfigInvalid(line_of(value, file), f"{name} is a generator", f"return one {what}: {shown}")
     signature = inspect.signature(value)
     try:
         signature.bind(*(None for _ in ("self", *expected)))

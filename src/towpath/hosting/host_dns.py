@@ -194,7 +194,7 @@ class _Marked:
     """Makes sockets whose packets are left alone."""
 
     def dial_datagram(self, version: int, address: str, port: int) -> socket.socket:
-        return system.sockets.dial_datagram(version, address, port, MARK)
+        return system.sockets.dial_datagram(version, address, port, mark=MARK)
 
     def dial_stream(self, version: int, address: str, port: int) -> tuple[socket.socket, int]:
         return system.sockets.dial_stream(version, address, port, MARK)

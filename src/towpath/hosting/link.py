@@ -7,6 +7,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from towpath.errors import PeerViolation
 from towpath.hosting import messages
@@ -24,17 +25,19 @@ _MOST_LINES = 1000
 class WorkerLink:
     """Calls `hear(message)` for each message and `gone(reason)` once, when the worker has ended or broke the protocol.
 
-    `theirs` and `output` are the worker's ends, to be closed once it has been ordered.
+    `decode` reads what comes. `theirs` and `output` are the worker's ends, to be closed once it has been ordered.
     """
 
     def __init__(
         self,
         loop: Loop,
-        hear: Callable[[messages.FromWorker], None],
+        hear: Callable[[Any], None],
         say: Callable[[str, str], None],
         gone: Callable[[str], None],
+        decode: Callable[[bytes], list[Any]] = messages.from_worker,
     ) -> None:
         self._loop = loop
+        self._decode = decode
         self._hear = hear
         self._say = say
         self._gone: Callable[[str], None] | None = gone
@@ -43,7 +46,7 @@ class WorkerLink:
         printed, self.output = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._printed: int | None = printed
         os.set_blocking(self.output, True)
-        self._unsent: list[messages.FromManager] = []
+        self._unsent: list[Any] = []
         self._packets: deque[bytes] = deque()
         self._flushing = False
         self._text = b""
@@ -67,14 +70,14 @@ class WorkerLink:
         elif self._unwanted:
             self.kill()
 
-    def send(self, message: messages.FromManager) -> None:
+    def send(self, message: Any) -> None:
         """Goes with all that is sent in this turn of the loop."""
         self._unsent.append(message)
         if not self._flushing:
             self._flushing = True
             self._loop.soon(self._flush)
 
-    def send_descriptor(self, message: messages.FromManager, descriptor: int) -> None:
+    def send_descriptor(self, message: Any, descriptor: int) -> None:
         self._flush()
         try:
             socket.send_fds(self._line, messages.batches([message]), [descriptor])
@@ -114,13 +117,15 @@ class WorkerLink:
                 packet = self._line.recv(_LARGEST)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                continue  # it left something unread; the error comes once, before its own last words
             except OSError:
                 packet = b""
             if not packet:
                 self._end("it ended")
                 return
             try:
-                heard = messages.from_worker(packet)
+                heard = self._decode(packet)
             except PeerViolation as violation:
                 self.kill()
                 self._end(f"it broke the protocol: {violation}")

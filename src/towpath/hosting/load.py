@@ -21,12 +21,13 @@ from towpath.hosting.toml_text import dotted, fault_of, read_text
 from towpath.providers import provider as base
 from towpath.providers.content_filter import ContentFilterProvider
 from towpath.providers.dns_proxy import DNSProxyProvider
+from towpath.providers.packet_tunnel import PacketTunnelProvider
 
 __all__ = ["check_syntax", "configured", "find_class", "load_class", "load_provider", "read_config"]
 
 Provider = base.Provider[Any]
 
-_BASES = (ContentFilterProvider, DNSProxyProvider)
+_BASES = (ContentFilterProvider, DNSProxyProvider, PacketTunnelProvider)
 
 
 def load_provider(file: str, class_name: str | None, config: dict[str, Any], config_where: str) -> Provider:

@@ -9,8 +9,8 @@
     # ///
 
 The vocabulary of capabilities is that of Apple's `com.apple.developer.networking.networkextension` entitlement, with
-two of our own for what a filter may do besides: `prompt` (ask the person) and `output` (append to files that its config
-names).
+three of our own: a filter may besides `prompt` (ask the person) and `output` (append to files that its config names), a
+tunnel `listen` (be a server).
 """
 
 from __future__ import annotations
@@ -25,10 +25,16 @@ from towpath.hosting.toml_text import Path, TomlText
 
 __all__ = ["Capability", "Inline", "Kind", "Manifest", "default_manifest", "inline_metadata", "read_manifest"]
 
-Kind: TypeAlias = Literal["content-filter", "dns-proxy"]
-Capability: TypeAlias = Literal["content-filter-provider", "dns-proxy", "prompt", "output"]
+Kind: TypeAlias = Literal["content-filter", "dns-proxy", "packet-tunnel"]
+Capability: TypeAlias = Literal[
+    "content-filter-provider", "dns-proxy", "packet-tunnel-provider", "prompt", "output", "listen"
+]
 
-_PROVIDERS: dict[str, Capability] = {"content-filter": "content-filter-provider", "dns-proxy": "dns-proxy"}
+_PROVIDERS: dict[str, Capability] = {
+    "content-filter": "content-filter-provider",
+    "dns-proxy": "dns-proxy",
+    "packet-tunnel": "packet-tunnel-provider",
+}
 _TABLE: Path = ("tool", "towpath", "extension")
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _CLASS = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*:)?[^\W\d]\w*")
@@ -103,7 +109,8 @@ def read_manifest(text: TomlText) -> Manifest | None:
         if not isinstance(table, dict):
             raise ConfigInvalid(text.at(_TABLE[: at + 1]), f"{key} is a table", "[tool.towpath.extension]")
     _Reader(text, table).check()
-    return text.convert(table, _TABLE, Manifest)
+    claimed = [_PROVIDERS[table.get("kind", "content-filter")]]
+    return text.convert({"capabilities": claimed, **table}, _TABLE, Manifest)
 
 
 class _Reader:

@@ -73,6 +73,7 @@ class Begin(_Message, frozen=True):
     system_dns: SystemDNSSettings = SystemDNSSettings()
     home: str = "/"
     """The folder that paths in the config are relative to."""
+    kind: str = "content-filter"
 
 
 class NewName(_Message, frozen=True):
@@ -225,7 +226,7 @@ _from_manager = msgspec.msgpack.Decoder(list[FromManager])
 _from_worker = msgspec.msgpack.Decoder(list[FromWorker])
 
 
-def batches(messages: Iterable[FromManager] | Iterable[FromWorker]) -> list[bytes]:
+def batches(messages: Iterable[msgspec.Struct]) -> list[bytes]:
     """The packets that carry these messages, in order."""
     packets: list[bytes] = []
     batch: list[msgspec.Raw] = []

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Nursery", "named_files", "python_folders", "readable_by"]
 
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/ld.so.cache")
+_OPTIONS = {"content-filter": "--filter", "dns-proxy": "--dns", "packet-tunnel": "--tunnel"}
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 
 
@@ -85,9 +86,10 @@ class Nursery:
                 file=bundle.file,
                 class_name=bundle.class_name,
                 config=bundle.config,
-                config_where=bundle.config_file or f"--filter {bundle.manifest.id}:CONFIG.toml",
+                config_where=bundle.config_file or f"{_OPTIONS[bundle.manifest.kind]} {bundle.manifest.id}:CONFIG.toml",
                 capabilities=tuple(bundle.manifest.capabilities),
                 path=(bundle.folder, *self._path) if bundle.folder else self._path,
+                kind=bundle.manifest.kind,
                 system_dns=system_dns,
                 home=os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd(),
             )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from towpath.dns_proxy.groups import Group
 from towpath.hosting.loop import IN, Loop
 from towpath.kernel import system
 from towpath.names.upstream import parse_upstream
-from towpath.providers.dns import SystemDNSSettings
 from towpath.wire.address import pack
+
+if TYPE_CHECKING:
+    from towpath.providers.dns import SystemDNSSettings
 
 __all__ = ["RESOLV_CONF", "SystemDns", "behind_stub", "resolvers", "system_group", "system_settings"]
 
@@ -27,6 +30,8 @@ def resolvers(path: str = RESOLV_CONF) -> list[str]:
 
 def system_settings(path: str = RESOLV_CONF) -> SystemDNSSettings:
     """What resolv.conf(5) says, as a DNS proxy sees it."""
+    from towpath.providers.dns import SystemDNSSettings
+
     search = tuple(_words(path, "search") or _words(path, "domain"))
     return SystemDNSSettings(tuple(resolvers(path)), search)
 

@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Any
 from towpath.errors import ConfigInvalid, HostFault, Misuse, TowpathError
 from towpath.hosting import messages
 from towpath.hosting.load import load_provider, read_config
+from towpath.kernel import system
 from towpath.providers.content_filter import ContentFilterProvider
 from towpath.providers.dns import Answer, DNSProxySettings, Forward, Refuse
 from towpath.providers.dns_proxy import DNSProxyProvider
 from towpath.providers.flow import Flow, Question
+from towpath.providers.packet_tunnel import PacketTunnelProvider
 from towpath.providers.provider import LogLevel, Prompt, Provider, Reply
 from towpath.providers.reasons import StopReason
 from towpath.providers.verdict import Allow, Drop, FlowVerdict, NameVerdict, Pause, Peek
@@ -60,6 +62,8 @@ def live(channel: int) -> None:
 
 def _serve(line: socket.socket, begin: messages.Begin) -> None:
     _open_imports(begin.path)
+    if begin.kind == "packet-tunnel" and "listen" not in begin.capabilities:
+        system.confinement.send_to_connected_only()
     try:
         provider = load_provider(begin.file, begin.class_name, begin.config, begin.config_where)
     except TowpathError as error:
@@ -67,8 +71,15 @@ def _serve(line: socket.socket, begin: messages.Begin) -> None:
         reason = error.reason if isinstance(error, ConfigInvalid) else str(error)
         _send(line, [messages.Broken(where, reason, error.hint)])
         return
-    worker = _Worker(line, provider, begin)
-    worker.run()
+    if isinstance(provider, PacketTunnelProvider) is not (begin.kind == "packet-tunnel"):
+        reason = f"{type(provider).__name__} is another kind of provider, and the manifest says {begin.kind}"
+        _send(line, [messages.Broken(begin.file, reason, None)])
+    elif isinstance(provider, PacketTunnelProvider):
+        from towpath.hosting import tunnel_worker  # with what only it needs: an event loop
+
+        tunnel_worker.serve(line, provider, begin)
+    else:
+        _Worker(line, provider, begin).run()
 
 
 def _open_imports(path: tuple[str, ...]) -> None:

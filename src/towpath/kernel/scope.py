@@ -23,7 +23,7 @@ class ScopePlan(NamedTuple):
 
     Addresses are literals. `address6` is `None` where the uplink has no IPv6. `table` holds the lines of the rule set.
     `settings` are per-namespace sysctls by path below /proc/sys. `read_only` are files and folders that the command
-    cannot change. With `tap` the packets of its loopback device are handed out.
+    cannot change, `hidden` files that are empty for it. With `tap` the packets of its loopback device are handed out.
     """
 
     argv: Sequence[str]
@@ -43,6 +43,7 @@ class ScopePlan(NamedTuple):
     kept_descriptors: Sequence[int]
     runtime_folder: str | None
     read_only: Sequence[str] = ()
+    hidden: Sequence[str] = ()
     tap: bool = False
 
 
@@ -86,7 +87,7 @@ class Scope(Protocol):
     pid: int
 
     def fileno(self) -> int: ...
-    def release(self, environment: dict[str, str], static_table: list[list[str]]) -> None: ...
+    def release(self, environment: dict[str, str], static_table: list[list[str]], search: Sequence[str]) -> None: ...
     def signal(self, number: int) -> None: ...
     def request_sockets(self, version: int, count: int) -> None: ...
     def receive(self) -> list[object]: ...

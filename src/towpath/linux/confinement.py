@@ -19,7 +19,7 @@ from typing import NoReturn
 from towpath.errors import FeatureMissing
 from towpath.linux import bpf, landlock, libc, seals
 
-__all__ = ["spawn", "stand_apart"]
+__all__ = ["send_to_connected_only", "spawn", "stand_apart"]
 
 _NAMESPACES = libc.CLONE_NEWUSER | libc.CLONE_NEWNET | libc.CLONE_NEWPID | libc.CLONE_NEWIPC
 _MOST_DESCRIPTORS = 64
@@ -47,6 +47,7 @@ _REFUSED = {
     "userfaultfd": (323, 282), "utime": (132, None), "utimensat": (280, 88), "utimes": (235, None),
     "vfork": (58, None),
 }  # fmt: skip
+_SENDTO, _SENDMSG, _SENDMMSG = (44, 206), (46, 211), (307, 269)
 _CLONE, _CLONE3, _SOCKETPAIR = (56, 220), (435, 435), (53, 199)
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
@@ -74,6 +75,28 @@ def filter_program(machine: str) -> bytes:
     pairs += bpf.instruction(bpf.EQUAL, _AF_UNIX, 1, 0) + bpf.refuse(errno.EPERM) + bpf.allow()
     out += bpf.instruction(bpf.EQUAL, _SOCKETPAIR[column], 0, len(pairs) // 8) + pairs
     return out + bpf.allow()
+
+
+def connected_program(machine: str) -> bytes:
+    """The seccomp filter by which nothing is sent but to whom a socket is connected. Raises `FeatureMissing`."""
+    if machine not in _ARCHITECTURES:
+        raise FeatureMissing("seccomp", errno.ENOSYS, f"no filter for {machine}", feature=machine)
+    architecture, column = _ARCHITECTURES[machine]
+    out = bpf.instruction(bpf.LOAD, bpf.ARCHITECTURE)
+    out += bpf.instruction(bpf.EQUAL, architecture, 1, 0) + bpf.kill()
+    out += bpf.instruction(bpf.LOAD, bpf.NUMBER)
+    for numbers in (_SENDMSG, _SENDMMSG):
+        out += bpf.instruction(bpf.EQUAL, numbers[column], 0, 1) + bpf.refuse(errno.EPERM)
+    out += bpf.instruction(bpf.EQUAL, _SENDTO[column], 1, 0) + bpf.allow()
+    for half in (0, 4):  # the fifth argument, a pointer: the address
+        out += bpf.instruction(bpf.LOAD, bpf.FIRST + 4 * 8 + half)
+        out += bpf.instruction(bpf.EQUAL, 0, 1, 0) + bpf.refuse(errno.EPERM)
+    return out + bpf.allow()
+
+
+def send_to_connected_only() -> None:
+    """From here on this process sends by a socket only to whom it is connected: no datagram names another address."""
+    bpf.install(connected_program(libc.MACHINE))
 
 
 def stand_apart(kept: int) -> None:

@@ -118,6 +118,13 @@ def mask_sockets(paths: list[str], folders: list[str], keep: list[str]) -> list[
     return covered
 
 
+def hide_files(paths: list[str]) -> None:
+    """Lets these files be empty for all in this namespace, and nothing be put in their places."""
+    _pin_ancestors(paths)
+    for path in paths:
+        libc.mount("/dev/null", path, None, _MS_BIND)
+
+
 def make_read_only(paths: list[str]) -> None:
     """Lets nothing in this namespace change these files and folders, nor put others in their places."""
     _pin_ancestors(paths)

@@ -21,16 +21,17 @@ from towpath.linux.netlink import (
 )
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
-_RTM_NEWADDR = 20
-_RTM_NEWROUTE = 24
+_RTM_NEWADDR, _RTM_DELADDR = 20, 21
+_RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 3, 4, 10, 18, 28
+_IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 41, 63
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_NODAD = 0x02
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
 _RT_TABLE_MAIN, _RT_TABLE_LOCAL = 254, 255
 _RTPROT_STATIC = 4
-_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST, _RT_SCOPE_NOWHERE = 0, 253, 254, 255
 _RTN_UNICAST, _RTN_LOCAL, _RTN_UNREACHABLE = 1, 2, 7
 _IFF_UP = 1
 
@@ -70,6 +71,14 @@ def set_link(netlink: NetlinkSocket, index: int, *, up: bool, mtu: int | None = 
         0,
         _ifinfo(index, _IFF_UP if up else 0, _IFF_UP) + extra,
     )
+
+
+def limit_segmentation(netlink: NetlinkSocket, index: int, most: int) -> None:
+    """Super-packets of a link are no larger than `most` bytes. Raises `HostFault` where the kernel is too old."""
+    extra = attr(_IFLA_GSO_MAX_SIZE, u32(most))
+    netlink.request(f"limit link {index}", _RTM_NEWLINK, 0, _ifinfo(index) + extra)
+    extra = attr(_IFLA_GSO_IPV4_MAX_SIZE, u32(most))
+    netlink.request(f"limit link {index}", _RTM_NEWLINK, 0, _ifinfo(index) + extra)
 
 
 def set_master(netlink: NetlinkSocket, index: int, master: int) -> None:
@@ -115,6 +124,29 @@ def add_address(netlink: NetlinkSocket, index: int, address: str, prefix: int, *
     )
 
 
+def remove_address(netlink: NetlinkSocket, index: int, address: str, prefix: int) -> None:
+    family, raw = packed(address)
+    netlink.request(
+        f"remove address {address}/{prefix}",
+        _RTM_DELADDR,
+        0,
+        struct.pack("=BBBBI", family, prefix, 0, _RT_SCOPE_UNIVERSE, index)
+        + attr(_IFA_LOCAL, raw)
+        + attr(_IFA_ADDRESS, raw),
+    )
+
+
+def remove_route(
+    netlink: NetlinkSocket, destination: str, prefix: int, *, index: int, table: int = _RT_TABLE_MAIN
+) -> None:
+    family, raw = packed(destination)
+    body = struct.pack("=BBBBBBBBI", family, prefix, 0, 0, 0, 0, _RT_SCOPE_NOWHERE, 0, 0)
+    if prefix:
+        body += attr(_RTA_DST, raw)
+    body += attr(_RTA_OIF, u32(index)) + attr(_RTA_TABLE, u32(table))
+    netlink.request(f"remove route {destination}/{prefix}", _RTM_DELROUTE, 0, body)
+
+
 def add_route(
     netlink: NetlinkSocket,
     destination: str,
@@ -125,6 +157,7 @@ def add_route(
     source: str | None = None,
     metric: int | None = None,
     local: bool = False,
+    table: int | None = None,
 ) -> None:
     """Adds or replaces a route; `local` makes every address of the prefix an address of this host (AnyIP)."""
     family, raw = packed(destination)
@@ -151,6 +184,8 @@ def add_route(
         body += attr(_RTA_PREFSRC, packed(source)[1])
     if metric is not None:
         body += attr(_RTA_PRIORITY, u32(metric))
+    if table is not None:
+        body += attr(_RTA_TABLE, u32(table))
     netlink.request(f"add route {destination}/{prefix}", _RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from typing import Literal
 
 __all__ = ["accept", "connect", "find", "listen"]
 
-_PREFIX = "towpath-run/"
+Kind = Literal["run", "tunnel"]
 _BACKLOG = 8
 _CREDENTIALS = struct.Struct("=iII")
 
 
-def listen() -> socket.socket:
+def listen(kind: Kind = "run") -> socket.socket:
     """A listener of this process, under a name that nobody can have taken. Raises `OSError`."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        made.bind(f"\0{_PREFIX}{os.getpid()}/{os.urandom(8).hex()}")
+        made.bind(f"\0towpath-{kind}/{os.getpid()}/{os.urandom(8).hex()}")
         made.listen(_BACKLOG)
     except OSError:
         made.close()
@@ -42,15 +43,16 @@ def accept(listener: socket.socket) -> socket.socket | None:
     return made
 
 
-def find(table: str = "/proc/net/unix") -> dict[str, int]:
-    """The names of the runs that can be watched from here, each with the process id of its manager."""
+def find(table: str = "/proc/net/unix", kind: Kind = "run") -> dict[str, int]:
+    """The names of the runs, or tunnels, that can be watched from here, each with the process id of its manager."""
     found = {}
+    prefix = f"towpath-{kind}/"
     with open(table, encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
-            name = line.rstrip("\n").partition(f" @{_PREFIX}")[2]
+            name = line.rstrip("\n").partition(f" @{prefix}")[2]
             pid, _, token = name.partition("/")
             if token and pid.isascii() and pid.isdigit():
-                found[_PREFIX + name] = int(pid)
+                found[prefix + name] = int(pid)
     return dict(sorted(found.items(), key=lambda entry: entry[1]))
 
 

@@ -11,6 +11,7 @@ import marshal
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from towpath.errors import HostFault, PermissionMissing
@@ -27,7 +28,7 @@ _WAYS_OUT = (
 )
 
 
-def _explain_refusal(fault: HostFault) -> HostFault:
+def explain_refusal(fault: HostFault) -> HostFault:
     """Names the setting that keeps this system from giving a user namespace."""
 
     def setting(path: str) -> str:
@@ -92,7 +93,7 @@ class LinuxScope:
         try:
             pid = libc.clone(_NAMESPACES)
         except HostFault as fault:
-            raise _explain_refusal(fault) from fault
+            raise explain_refusal(fault) from fault
         if pid == 0:
             from towpath.linux.scope_init import live
 
@@ -112,7 +113,7 @@ class LinuxScope:
         if kind == "fault":
             operation, number, detail = payload
             fault = HostFault(operation, number, detail)
-            raise _explain_refusal(fault) if number in (errno.EPERM, errno.EACCES) else fault
+            raise explain_refusal(fault) if number in (errno.EPERM, errno.EACCES) else fault
         self.attachments = _attachments(payload, descriptors)
         self._control.setblocking(False)  # recv_fds of Python 3.11 has no use for its flags
 
@@ -125,9 +126,12 @@ class LinuxScope:
         except (BrokenPipeError, ConnectionResetError):
             pass  # it has just ended; its last message is still to be read
 
-    def release(self, environment: dict[str, str], static_table: list[list[str]]) -> None:
-        """Lets the command be executed, with `environment` and the lines of one more table added to the plan."""
-        self._send("go", (environment, static_table))
+    def release(self, environment: dict[str, str], static_table: list[list[str]], search: Sequence[str] = ()) -> None:
+        """Lets the command be executed, with `environment` and the lines of one more table added to the plan.
+
+        `search` are domains for short names, in place of the plan's.
+        """
+        self._send("go", (environment, static_table, list(search)))
 
     def signal(self, number: int) -> None:
         """Sends a signal to the command."""
@@ -157,7 +161,7 @@ class LinuxScope:
             elif kind == "fault":
                 operation, number, detail = payload
                 fault = HostFault(operation, number, detail)
-                raise _explain_refusal(fault) if number in (errno.EPERM, errno.EACCES) else fault
+                raise explain_refusal(fault) if number in (errno.EPERM, errno.EACCES) else fault
             elif kind == "stopped":
                 events.append(CommandStopped())
             elif kind == "exit":

@@ -46,10 +46,10 @@ def live(plan: ScopePlan, control: socket.socket, uid: int, gid: int) -> NoRetur
         if not data:
             os._exit(0)
         added: dict[str, str]
-        added, static_table = marshal.loads(data)[1]
+        added, static_table, search = marshal.loads(data)[1]
         for lines in static_table:
             make_table(_STATIC_TABLE, lines)
-        _make_mounts(plan, root=uid == 0)
+        _make_mounts(_searching(plan, search), root=uid == 0)
         _enter(plan.folder)
         # The kernel lets uid 0 map itself into one more user namespace, as a nested run does, only with this. It adds
         # nothing to what owning root's files gives.
@@ -162,7 +162,16 @@ def _make_mounts(plan: ScopePlan, *, root: bool) -> None:
     if plan.runtime_folder and "/run/user" in covered:
         mounts.own_runtime_folder(plan.runtime_folder)
     mounts.cover_file("/etc/resolv.conf", plan.resolver_file, covered)
+    mounts.hide_files(list(plan.hidden))
     mounts.make_read_only(list(plan.read_only))
+
+
+def _searching(plan: ScopePlan, search: list[str]) -> ScopePlan:
+    """The plan with other search domains in its resolver file."""
+    if not search:
+        return plan
+    kept = [line for line in plan.resolver_file.splitlines() if not line.startswith((b"search", b"domain"))]
+    return plan._replace(resolver_file=b"\n".join([*kept, f"search {' '.join(search)}".encode(), b""]))
 
 
 def _show_processes(control: socket.socket) -> None:

@@ -24,6 +24,7 @@ _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
 _SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
 _ETH_P_ALL = 3
+_TCP_CLOSE = 7
 _TAP_BUFFER = 64 << 20
 _BACKLOG = 4096
 _RECEIVE_BUFFER = 4 << 20
@@ -142,12 +143,16 @@ def echo_socket(version: int) -> socket.socket:
     return socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
 
 
-def dial_datagram(version: int, address: str, port: int, mark: int = 0) -> socket.socket:
+def dial_datagram(
+    version: int, address: str, port: int, made: socket.socket | None = None, mark: int = 0
+) -> socket.socket:
     """A UDP socket connected to one peer, which is told of every ICMP error (ip(7), IP_RECVERR).
 
-    What it sends has a `mark` (SO_MARK, socket(7)), if one is given. Raises `OSError` where there is no way.
+    `made` is a socket of another network, to be used in place of a new one; what is sent has the `mark` (socket(7),
+    SO_MARK), if there is one. Raises `OSError` where there is no way to the peer.
     """
-    made = socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    flags = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    made = made or socket.socket(_family(version), flags)
     try:
         if version == 4:
             made.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
@@ -180,7 +185,12 @@ def dial_stream(version: int, address: str, port: int, mark: int = 0) -> tuple[s
 
 
 def unsent(made: socket.socket) -> int:
-    """Bytes of a TCP socket that the peer has not acknowledged (tcp(7), SIOCOUTQ)."""
+    """Bytes of a TCP socket that the peer has not acknowledged and still may (tcp(7), SIOCOUTQ).
+
+    What a peer has reset is acknowledged by nobody any more, though the kernel goes on counting it.
+    """
+    if made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
+        return 0
     return int(struct.unpack("=i", fcntl.ioctl(made.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
 
 
@@ -239,3 +249,10 @@ def take_packet(made: socket.socket, buffer: bytearray) -> tuple[int, memoryview
 def lost_packets(made: socket.socket) -> int:
     """How many packets a `tap` had no room for, since this was asked last."""
     return int(struct.unpack("=II", made.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
+
+
+def most_descriptors() -> int:
+    """How many descriptors this process may have at once: the hard limit, to which a run raises its own."""
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]

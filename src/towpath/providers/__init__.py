@@ -11,6 +11,7 @@ class NoAds(ContentFilterProvider):
 from __future__ import annotations
 
 from towpath.providers.content_filter import ContentFilterProvider
+from towpath.providers.disconnect import DisconnectCause, TunnelFailed
 from towpath.providers.dns import (
     Answer,
     BlockedAnswer,
@@ -34,9 +35,21 @@ from towpath.providers.flow import (
     Question,
     Transport,
 )
+from towpath.providers.packet_tunnel import PacketTunnelProvider, TunnelContext
+from towpath.providers.packets import (
+    Buffer,
+    DatagramLink,
+    Datagrams,
+    Offload,
+    Packet,
+    PacketFlow,
+    PeerAddress,
+    join_packets,
+)
 from towpath.providers.provider import LogLevel, Prompt, Provider, ProviderContext, Reply
 from towpath.providers.reasons import StopReason
 from towpath.providers.settings import MOST_RULES, FilterAction, FilterSettings, NetworkRule
+from towpath.providers.tunnel_settings import DnsSettings, ProxySettings, TunnelSettings
 from towpath.providers.verdict import MOST_PEEK, Allow, Drop, FlowVerdict, NameVerdict, Pause, Peek
 
 __all__ = [
@@ -45,6 +58,10 @@ __all__ = [
     "Address",
     "Allow",
     "Ancestor",
+    "Buffer",
+    "ContentFilterProvider",
+    "DatagramLink",
+    "Datagrams",
     "Answer",
     "BlockedAnswer",
     "ContentFilterProvider",
@@ -53,6 +70,8 @@ __all__ = [
     "DNSSettings",
     "DNSVerdict",
     "Direction",
+    "DisconnectCause",
+    "DnsSettings",
     "Drop",
     "FilterAction",
     "FilterSettings",
@@ -65,16 +84,26 @@ __all__ = [
     "NameSource",
     "NameVerdict",
     "NetworkRule",
+    "Offload",
     "Owner",
+    "Packet",
+    "PacketFlow",
+    "PacketTunnelProvider",
     "Pause",
     "Peek",
+    "PeerAddress",
     "Prompt",
     "Provider",
     "ProviderContext",
+    "ProxySettings",
     "Question",
     "Refuse",
     "Reply",
     "StopReason",
     "SystemDNSSettings",
     "Transport",
+    "TunnelContext",
+    "TunnelFailed",
+    "TunnelSettings",
+    "join_packets",
 ]

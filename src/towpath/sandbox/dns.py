@@ -20,7 +20,6 @@ from towpath.hosting.dns_listen import PORT, Asked, DnsListener
 from towpath.hosting.dns_service import NameService, name_in
 from towpath.hosting.system_dns import system_group
 from towpath.policy.policy import Decision
-from towpath.sandbox.filtering import owner_of, question_seen
 from towpath.sandbox.flows import Flow
 from towpath.wire import dns, dns_scan
 from towpath.wire.ip import text_of
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.report import Ledger
+    from towpath.sandbox.uplink import Uplink
 
 __all__ = ["DnsService"]
 
@@ -51,6 +51,7 @@ class DnsService:
         servers: list[str],
         filtering: Filtering | None,
         proxy: DnsProvider | None = None,
+        uplink: Uplink | None = None,
     ) -> None:
         self._judge = judge
         self._ledger = ledger
@@ -59,6 +60,7 @@ class DnsService:
         carriers = Carriers(proxy) if proxy is not None else None
         self._exchanges = Exchanges(
             loop,
+            dial=uplink,
             carriers={"tls": carriers.tls, "https": carriers.https} if carriers else None,
             quic=carriers.quic if carriers else None,
         )
@@ -172,6 +174,8 @@ class DnsService:
         kind = dns.type_name(question.type)
 
         def describe() -> QuestionSeen:
+            from towpath.sandbox.filtering import owner_of, question_seen
+
             assert self._proxy is not None
             owner, unknown = owner_of(self._ledger, flow)
             return question_seen(self._proxy.number(), flow, question.name, kind, owner, unknown)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from towpath.hosting.loop import IN, Loop
 from towpath.kernel.scope import DROP, REPEAT
-from towpath.kernel.system import sockets
 from towpath.policy.policy import Decision
 from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
+from towpath.sandbox.uplink import HostUplink, Uplink
 from towpath.wire.ip import Packet, echo_reply, text_of, version_of
 
 if TYPE_CHECKING:
@@ -43,12 +43,15 @@ class _Pinger:
 class EchoIntake:
     """One socket outside for each identifier and destination; the kernel there chooses its own identifier."""
 
-    def __init__(self, loop: Loop, queue: Queue, judge: Judge, ledger: Ledger, injector: Injector) -> None:
+    def __init__(
+        self, loop: Loop, queue: Queue, judge: Judge, ledger: Ledger, injector: Injector, uplink: Uplink | None = None
+    ) -> None:
         self._loop = loop
         self._queue = queue
         self._judge = judge
         self._ledger = ledger
         self._injector = injector
+        self._uplink = uplink or HostUplink()
         self._table: dict[Key, _Pinger] = {}
 
     def request(self, packet_id: int, packet: Packet) -> None:
@@ -83,7 +86,7 @@ class EchoIntake:
             return ruleset.PROHIBITED
         version = version_of(address)
         try:
-            outside = sockets.echo_socket(version)
+            outside = self._uplink.echo_socket(version)
         except PermissionError:
             setting = "the host's net.ipv4.ping_group_range does not admit this user's group"
             hint = "an administrator can run: sysctl -w net.ipv4.ping_group_range='0 2147483647'"

@@ -10,6 +10,7 @@ from towpath.policy.policy import Decision, Policy
 from towpath.policy.program import Program
 from towpath.policy.request import Asked
 from towpath.sandbox.name_spread import NameSpread
+from towpath.sandbox.uplink import HostUplink
 from towpath.wire import dns
 from towpath.wire.ip import text_of
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from towpath.hosting.names import NameEvidence
     from towpath.sandbox.flows import Flow
+    from towpath.sandbox.uplink import Uplink
 
 __all__ = ["Judge"]
 
@@ -47,7 +49,8 @@ class _Who:
 class Judge:
     """Decides once for each destination and remembers it until the names of an address change.
 
-    Where a rule asks for the program, `find_owner` looks for it, and nothing is remembered.
+    Where a rule asks for the program, `find_owner` looks for it, and nothing is remembered. `uplink` is the way by
+    which all leaves.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Judge:
         names: NameEvidence,
         own: addresses.OwnAddresses,
         find_owner: Callable[[Flow], None] = lambda _flow: None,
+        uplink: Uplink | None = None,
     ) -> None:
         self.policy = policy
         self.names = names
         self._own = own
         self._find_owner = find_owner
+        self._uplink = uplink or HostUplink()
         self._decided: dict[tuple[str, bytes, int, str, str | None], Decision] = {}
         self._stamp: tuple[int, frozenset[bytes]] = (0, own.addresses)
         self._spread = NameSpread()
@@ -70,6 +75,10 @@ class Judge:
     def replace(self, policy: Policy) -> None:
         """Decides by another policy from now on."""
         self.policy = policy
+        self._decided.clear()
+
+    def forget(self) -> None:
+        """Something that was taken into account is no longer so."""
         self._decided.clear()
 
     def flow(self, flow: Flow) -> Decision:
@@ -99,9 +108,9 @@ class Judge:
         guarded = self._guard(transport, address, text, port)
         if guarded is not None:
             return guarded
-        if self.policy.empty:
-            return _OPEN
-        return self.policy.decide_flow(transport, text, port, names, who)
+        decision = _OPEN if self.policy.empty else self.policy.decide_flow(transport, text, port, names, who)
+        # What the policy refuses is told by its rule; only what may leave needs a way.
+        return (self._uplink.refusal(text) if decision.verdict != "deny" else None) or decision
 
     def _guard(self, transport: str, address: bytes, text: str, port: int) -> Decision | None:
         kind = local_kind(text) or ("an address of this host" if self._leads_here(address, text) else None)
@@ -164,6 +173,7 @@ class Judge:
 
     def _admits(self, address: str, public: bool) -> bool:
         """A public name must not lead into a private network, nor to this host."""
-        if local_kind(address) is None and (private_kind(address) is None or not public):
+        far = not self._uplink.private_is_near or private_kind(address) is None
+        if local_kind(address) is None and (far or not public):
             return True
         return self.policy.names_address(address) is not None

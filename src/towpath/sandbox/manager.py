@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.options import RunOptions
+    from towpath.sandbox.tunnel_run import TunnelRun
     from towpath.sandbox.viewer import Viewer
 __all__ = ["Manager"]
 
@@ -40,6 +41,8 @@ _RECHECK_STOP = 0.05
 _VIEWER_PATIENCE = 5.0
 _VIEWER_INTERVAL = 0.05
 _COMMAND_PID = 2
+_LONGEST_POLICY = 16384
+"""Bytes of TOWPATH_POLICY: the environment of a program is passed whole, and has little room (execve(2))."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -47,12 +50,18 @@ class Manager:
     """Serves a scope until its command ends. Raises `ConfigInvalid` for a policy or report that cannot be used."""
 
     def __init__(
-        self, options: RunOptions, scope: system.LinuxScope, filters: FilterRun | None, viewer: Viewer | None = None
+        self,
+        options: RunOptions,
+        scope: system.LinuxScope,
+        filters: FilterRun | None,
+        viewer: Viewer | None = None,
+        tunnel: TunnelRun | None = None,
     ) -> None:
         self._options = options
         self._viewer = viewer
         self._watched: Watched | None = None
         self._filters = filters
+        self._tunnel = tunnel
         self._scope = scope
         self._policy = Policy.load(options.allow, options.deny, options.policy)
         self._report = self._open_report()
@@ -152,6 +161,8 @@ class Manager:
         self._load_everything()
         if self._filters is not None:
             self._filters.begin(self._loop, self._ledger)
+        if self._tunnel is not None:
+            self._tunnel.begin(self._loop, self._ledger)
         self._scope.await_attachments()
         held = self._scope.attachments
         self._owners = system.owners.OwnerFinder(held.diagnosis)
@@ -165,6 +176,7 @@ class Manager:
             self._filtered_by(),
             self._filters.proxy if self._filters else None,
             self._capture,
+            self._tunnel,
         )
         services.publish(self._options.publish)
         self._let_watch(services)
@@ -177,7 +189,9 @@ class Manager:
         environment = {"TOWPATH_POLICY": self._policy_text()}
         if self._capture is not None and self._capture.key_log is not None:
             environment["SSLKEYLOGFILE"] = self._capture.key_log
-        self._scope.release(environment, static)
+        if self._tunnel is not None:
+            environment |= self._tunnel.environment
+        self._scope.release(environment, static, self._tunnel.search if self._tunnel is not None else [])
         services.start()
         self._loop.run()
         assert self._ended is not None
@@ -222,8 +236,14 @@ class Manager:
 
     def _policy_text(self) -> str:
         """For programs that ask why they are refused: the rules in deciding order, then what holds without one."""
-        rules = [f"{rule.action} {rule.text}" for rule in self._policy.rules]
-        return "; ".join([*rules, f"default {self._policy.default}"])
+        words, room = [], _LONGEST_POLICY
+        for rule in self._policy.rules:
+            words.append(f"{rule.action} {rule.text}")
+            room -= len(words[-1].encode()) + 2
+            if room < 0:
+                words[-1] = f"and {len(self._policy.rules) - len(words) + 1} rules more"
+                break
+        return "; ".join([*words, f"default {self._policy.default}"])
 
     def _pass_on(self, signals: system.signals.SignalReader) -> None:
         for number, from_terminal in signals.receive():
@@ -276,6 +296,8 @@ class Manager:
             self._viewer.finish()
         if self._filters is not None:
             self._filters.stop()
+        if self._tunnel is not None:
+            self._tunnel.stop()
         if self._capture is not None:
             self._close_capture(self._capture)
         self._ledger.finish()

@@ -26,6 +26,7 @@ class RunOptions(NamedTuple):
     report_file: str | None = None
     level: str = "warning"
     filters: list[str] = []
+    tunnel: str | None = None
     on_failure: Literal["block", "pass"] = "block"
     reload: bool = False
     ask_with: str | None = None

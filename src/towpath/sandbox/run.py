@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from towpath.errors import ConfigInvalid, HostFault
@@ -23,6 +24,7 @@ from towpath.sandbox.protect import protected_paths
 if TYPE_CHECKING:
     from towpath.sandbox.filter_run import FilterRun
     from towpath.sandbox.manager import Manager
+    from towpath.sandbox.tunnel_run import TunnelRun
     from towpath.sandbox.viewer import Viewer
 
 __all__ = ["run"]
@@ -90,15 +92,15 @@ def _folder() -> str:
         return "/"
 
 
-def make_plan(options: RunOptions, read_only: list[str]) -> ScopePlan:
-    """The whole sandbox as a value; nothing in it can change the files `read_only`.
+def make_plan(options: RunOptions, read_only: list[str], hidden: Sequence[str] = ()) -> ScopePlan:
+    """The whole sandbox as a value; nothing in it can change the files `read_only`, or see what is in `hidden` ones.
 
     Raises `CommandUnusable` and `ConfigInvalid`.
     """
     environment = {**os.environ, **options.environment}
     executable = find(options.argv[0], environment)
     _check(options)
-    own6 = OWN6 if system.addresses.has_ipv6() else None
+    own6 = OWN6 if options.tunnel is not None or system.addresses.has_ipv6() else None
     own = [OWN4, own6] if own6 else [OWN4]
     folder = _folder()
     return ScopePlan(
@@ -118,6 +120,7 @@ def make_plan(options: RunOptions, read_only: list[str]) -> ScopePlan:
         kept_sockets=options.allow_unix,
         kept_descriptors=options.keep_fd,
         runtime_folder=os.environ.get("XDG_RUNTIME_DIR"),
+        hidden=hidden,
         read_only=[*read_only, *(protected_paths(os.environ.get("HOME"), folder) if options.protect else [])],
         tap=options.capture is not None,
     )
@@ -129,6 +132,14 @@ def _find_filters(options: RunOptions) -> FilterRun | None:
     from towpath.sandbox.filter_run import FilterRun
 
     return FilterRun(options)
+
+
+def _find_tunnel(options: RunOptions) -> TunnelRun | None:
+    if options.tunnel is None:
+        return None
+    from towpath.sandbox.tunnel_run import TunnelRun
+
+    return TunnelRun(options.tunnel)
 
 
 def _find_viewer(options: RunOptions) -> Viewer | None:
@@ -147,18 +158,23 @@ def run(options: RunOptions) -> int:
     _open_streams()
     viewer = _find_viewer(options)
     filters = _find_filters(options)
+    tunnel = None
     try:
-        plan = make_plan(options, filters.files if filters else [])
+        tunnel = _find_tunnel(options)
+        read_only = [*(filters.files if filters else []), *(tunnel.files if tunnel else [])]
+        plan = make_plan(options, read_only, tunnel.secrets if tunnel else ())
         scope = system.LinuxScope(plan)
         try:
             from towpath.sandbox.manager import Manager
 
-            manager: Manager = Manager(options, scope, filters, viewer)
+            manager: Manager = Manager(options, scope, filters, viewer, tunnel)
             ended: CommandExit = manager.run()
         finally:
             scope.close()
         manager.finish()
     finally:
+        if tunnel is not None:
+            tunnel.close()
         if filters is not None:
             filters.close()
     if ended.error == errno.ECHILD:

@@ -18,6 +18,7 @@ from towpath.sandbox.judge import Judge
 from towpath.sandbox.publish import Published
 from towpath.sandbox.tcp import TcpIntake
 from towpath.sandbox.udp import Injector, UdpIntake
+from towpath.sandbox.uplink import HostUplink, Uplink
 from towpath.wire import ip
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from towpath.sandbox.flows import Flow
     from towpath.sandbox.options import RunOptions
     from towpath.sandbox.report import Ledger
+    from towpath.sandbox.tunnel_run import TunnelRun
 
 __all__ = ["Services"]
 
@@ -50,6 +52,7 @@ class Services:
         filtered_by: Callable[[Judge], Filtering | None] | None,
         proxy: DnsProvider | None,
         capture: Capture | None = None,
+        tunnel: TunnelRun | None = None,
     ) -> None:
         held = scope.attachments
         self._loop = loop
@@ -60,17 +63,20 @@ class Services:
             capture.begin(loop, held.tap)
         self._pool = pipes.PipePool()
         self._own = addresses.OwnAddresses()
-        self._judge = judge = Judge(policy, NameEvidence(), self._own, ledger.find_owner)
+        uplink: Uplink = tunnel.uplink if tunnel is not None else HostUplink()
+        self._judge = judge = Judge(policy, NameEvidence(), self._own, ledger.find_owner, uplink)
         judge.tell = ledger.warn
+        if tunnel is not None:
+            tunnel.settings_changed = judge.forget
         filtering = filtered_by(judge) if filtered_by is not None else None
         injector = Injector(held.raw_udp, held.raw_icmp)
         local = frozenset(options.allow_local)
         self._published = Published(loop, self._pool, ledger, scope.request_sockets)
         self._published.filtering = filtering
-        self._tcp = TcpIntake(loop, held.queue, judge, ledger, self._pool, local, filtering)
-        self._udp = UdpIntake(loop, held.queue, judge, ledger, injector, filtering)
-        self._echo = EchoIntake(loop, held.queue, judge, ledger, injector)
-        dns = self._dns = DnsService(loop, judge, ledger, resolvers(), filtering, proxy)
+        self._tcp = TcpIntake(loop, held.queue, judge, ledger, self._pool, local, filtering, uplink)
+        self._udp = UdpIntake(loop, held.queue, judge, ledger, injector, filtering, uplink)
+        self._echo = EchoIntake(loop, held.queue, judge, ledger, injector, uplink)
+        dns = self._dns = DnsService(loop, judge, ledger, self._resolvers(tunnel), filtering, proxy, uplink)
         for listener in (*held.tcp.values(), *held.local.values()):
             self._tcp.listen(listener)
         for intake in held.udp.values():
@@ -81,6 +87,17 @@ class Services:
             dns.listen_stream(listener)
         loop.watch(held.queue.fileno(), IN, lambda _events: self._packets())
         loop.watch(self._own.fileno(), IN, lambda _events: self._own.refresh())
+
+    def _resolvers(self, tunnel: TunnelRun | None) -> list[str]:
+        if tunnel is None:
+            return resolvers()
+        if not tunnel.servers:
+            usable = [server for server in resolvers() if tunnel.uplink.refusal(server.partition("%")[0]) is None]
+            if not usable:
+                said = "no DNS server is named for the tunnel, and the host's are not reached through it: names do not "
+                self._ledger.say("warning", f"{said}resolve (in a wg-quick file: DNS = ADDRESS)")
+            return usable or resolvers()
+        return tunnel.servers
 
     def publish(self, ports: list[tuple[int, int]]) -> None:
         """Opens the host's ports. Raises `ConfigInvalid` when one is taken."""

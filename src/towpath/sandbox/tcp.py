@@ -27,6 +27,7 @@ from towpath.sandbox.look import PATIENCE, Look
 from towpath.sandbox.naming import NamingGate
 from towpath.sandbox.proxy_note import ProxyNote
 from towpath.sandbox.stream import Gate, Stream
+from towpath.sandbox.uplink import HostUplink, Uplink
 from towpath.wire.http_request import Head
 from towpath.wire.ip import Packet, text_of, version_of
 
@@ -42,6 +43,9 @@ _ACCEPT_AT_ONCE = 64
 _HANDSHAKE_PATIENCE = 20.0
 _SWEEP_INTERVAL = 10.0
 _DEAD_FOR = 60.0
+_SPARE = 96
+"""Descriptors that are left for questions, datagrams and pipes when very many connections are open."""
+_HOST = HostUplink()
 _MARKS = {
     errno.ECONNREFUSED: ruleset.REFUSED,
     errno.ECONNRESET: ruleset.REFUSED,
@@ -68,6 +72,7 @@ class TcpIntake:
         pool: pipes.PipePool,
         local: frozenset[int],
         filtering: Filtering | None,
+        uplink: Uplink | None = None,
     ) -> None:
         self._loop = loop
         self._queue = queue
@@ -76,10 +81,13 @@ class TcpIntake:
         self._pool = pool
         self._local = local
         self._filtering = filtering
+        self._uplink = uplink or _HOST
         self._dialling: dict[Key, Flow] = {}
         self._dialled: dict[Key, tuple[Flow, socket.socket, Decision, float]] = {}
         self._dead: dict[Key, float] = {}
         self._streams: dict[Stream, Flow] = {}
+        self._looking = 0
+        self._most = max(1, (sockets.most_descriptors() - _SPARE) // 2)
         self._sweeping = False
         self._silence = Patience(loop, PATIENCE)
 
@@ -129,9 +137,15 @@ class TcpIntake:
         self._queue.verdict(packet_id, DROP)
 
     def _dial(self, packet_id: int, key: Key, flow: Flow, decision: Decision) -> None:
+        if len(self._streams) + self._looking + len(self._dialled) + len(self._dialling) >= self._most:
+            # Refused at once: a connection that could be dialled and not accepted would wait without a word.
+            self._ledger.warn(f"{self._most} connections are open, and more take descriptors that this user has not")
+            self._fail(packet_id, key, flow, errno.EMFILE)
+            return
         version = version_of(flow.address)
         try:
-            server, code = sockets.dial_stream(version, text_of(flow.address), flow.port)
+            uplink = _HOST if self._is_local(flow) else self._uplink
+            server, code = uplink.dial_stream(version, text_of(flow.address), flow.port)
         except OSError as error:  # out of descriptors
             self._fail(packet_id, key, flow, error.errno or errno.EMFILE)
             return
@@ -146,8 +160,12 @@ class TcpIntake:
             server.close()
             self._fail(packet_id, key, flow, code)
 
+    def _is_local(self, flow: Flow) -> bool:
+        """Whether it is for a service of the host's own loopback that the run may reach."""
+        return flow.port in self._local and text_of(flow.address) in ("127.0.0.1", "::1")
+
     def _decide(self, flow: Flow) -> Decision:
-        if flow.port in self._local and text_of(flow.address) in ("127.0.0.1", "::1"):
+        if self._is_local(flow):
             return Decision("allow", None, f"--allow-local {flow.port}", "address", None)
         return self._judge.flow(flow)
 
@@ -293,12 +311,16 @@ class TcpIntake:
     def _look(self, flow: Flow, client: socket.socket, server: socket.socket) -> None:
         done = self._ender(flow)
 
+        self._looking += 1
+
         def gone(reason: str) -> None:
+            self._looking -= 1
             self._reset(client)
             self._reset(server)
             done(0, 0, reason)
 
         def said(look: Look, words: FirstWords) -> None:
+            self._looking -= 1
             self._heard(flow, client, server, look, words)
 
         Look(self._loop, self._silence, client, server, said, gone)

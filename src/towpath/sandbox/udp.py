@@ -16,6 +16,7 @@ from towpath.kernel.system import sockets
 from towpath.policy.policy import Decision
 from towpath.sandbox import ruleset
 from towpath.sandbox.flows import Flow
+from towpath.sandbox.uplink import HostUplink, Uplink
 from towpath.wire.ip import Packet, text_of, unreachable4, unreachable6, version_of
 from towpath.wire.quic_initial import QuicFlow
 
@@ -118,6 +119,7 @@ class UdpIntake:
         ledger: Ledger,
         injector: Injector,
         filtering: Filtering | None,
+        uplink: Uplink | None = None,
     ) -> None:
         self._loop = loop
         self._queue = queue
@@ -125,6 +127,7 @@ class UdpIntake:
         self._ledger = ledger
         self._injector = injector
         self._filtering = filtering
+        self._uplink = uplink or HostUplink()
         self._table: dict[Key, _Association] = {}
         self._asked: dict[Key, list[Callable[[str | None], None]]] = {}
         self._dropped: dict[Key, tuple[str, float]] = {}
@@ -192,7 +195,7 @@ class UdpIntake:
         if len(self._table) >= _MOST_FLOWS:
             self._close(next(iter(self._table)))
         try:
-            outside = sockets.dial_datagram(version_of(flow.address), text_of(flow.address), flow.port)
+            outside = self._uplink.dial_datagram(version_of(flow.address), text_of(flow.address), flow.port)
         except OSError as error:
             flow.error = errno.errorcode.get(error.errno or 0, str(error))
             self._ledger.closed(flow)

@@ -63,7 +63,7 @@ def test_a_project_need_not_be_an_extension(text: str) -> None:
             HEAD + "id = 'a'\ncapabilities = [\n  'content-filter-provider',\n  'raw-sockets',\n]",
             "5",
             "capabilities: 'raw-sockets' is not known",
-            "one of content-filter-provider, dns-proxy, prompt, output",
+            "one of content-filter-provider, dns-proxy, packet-tunnel-provider, prompt, output, listen",
         ),
         (
             HEAD + "id = 'a'\ncapabilities = ['prompt']",

@@ -1,0 +1,239 @@
+"""`towpath tunnel`: keys, files, and the tunnels that run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import time
+from typing import Any
+
+from towpath.errors import ConfigInvalid
+
+__all__ = ["add"]
+
+_EXAMPLES = """\
+examples:
+  towpath tunnel keygen                        a private key and its public one
+  towpath tunnel keygen --psk                  a preshared key
+  towpath tunnel check wg0.conf                what a wg-quick file says, and what is wrong with it
+  towpath run --tunnel wg0.conf -- ./app
+  towpath tunnel status --watch                of the tunnels of this user that run
+  towpath tunnel capture -w inner.pcapng       what passes inside, for Wireshark, until ^C
+"""
+_INTERVAL = 1.0
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Fills in the subcommand."""
+    parser.description = "Keys and files of tunnels, and how those are that run. `towpath run --tunnel` runs one."
+    parser.epilog = _EXAMPLES
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    keygen = actions.add_parser("keygen", help="make a key pair for WireGuard")
+    keygen.add_argument("--psk", action="store_true", help="a preshared key instead")
+    keygen.add_argument("--json", action="store_true", help="print one JSON object")
+    keygen.set_defaults(call=_keygen)
+
+    check = actions.add_parser("check", help="say what is wrong with a tunnel's file (exit 1), or what it is (exit 0)")
+    check.add_argument("file", metavar="FILE", help="a wg-quick file, or what --tunnel takes")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(call=_check)
+
+    status = actions.add_parser("status", help="the tunnels of this user that run: state, peers, bytes, drops, path")
+    status.add_argument("--watch", action="store_true", help="again every second, until ^C")
+    status.add_argument("--json", action="store_true", help="print a JSON list; with --watch one a line")
+    status.set_defaults(call=_status)
+
+    capture = actions.add_parser("capture", help="write the packets inside of a tunnel to a pcapng file")
+    capture.add_argument("-w", dest="file", metavar="FILE", required=True, help="where to; it must not exist yet")
+    capture.add_argument("--pid", type=int, metavar="PID", help="of the tunnel's process, where several run")
+    capture.add_argument("--seconds", type=float, metavar="S", help="end after so long (default: at ^C)")
+    capture.set_defaults(call=_capture)
+
+
+def _keygen(options: argparse.Namespace) -> int:
+    from base64 import b64encode
+
+    if options.psk:
+        found = {"preshared_key": b64encode(os.urandom(32)).decode()}
+    else:
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+        key = X25519PrivateKey.generate()
+        secret, public = key.private_bytes_raw(), key.public_key().public_bytes_raw()
+        found = {"private_key": b64encode(secret).decode(), "public_key": b64encode(public).decode()}
+    if options.json:
+        print(json.dumps(found))
+    elif options.psk:
+        print(f"PresharedKey = {found['preshared_key']}")
+    else:
+        print(f"PrivateKey = {found['private_key']}\n# for the other side:\nPublicKey = {found['public_key']}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from towpath.hosting.check import check_tunnel
+
+    try:
+        found = check_tunnel(options.file)
+    except ConfigInvalid as error:
+        if options.json:
+            print(json.dumps({"valid": False, "where": error.where, "reason": error.reason, "hint": error.hint}))
+        else:
+            print(f"towpath: {error}", file=sys.stderr)
+            if error.hint:
+                print(f"towpath: hint: {error.hint}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps({"valid": True, **found}))
+        return 0
+    for key, value in found.items():
+        words = ", ".join(map(str, value)) if isinstance(value, list) else value
+        print(f"{key.replace('_', ' '):<12} {words}")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    try:
+        while True:
+            _print(_asked_all(), as_json=options.json, again=options.watch)
+            if not options.watch:
+                return 0
+            time.sleep(_INTERVAL)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _asked_all() -> list[dict[str, Any]]:
+    found = []
+    for name, pid in _tunnels().items():
+        made = _connected(name)
+        if made is None:
+            continue
+        with made:
+            made.settimeout(3)
+            try:
+                made.sendall(b'{"ask": "status"}\n')
+                found.append({"pid": pid, **_read(made)})
+            except (OSError, ValueError):
+                continue  # it has just ended
+    return found
+
+
+def _tunnels() -> dict[str, int]:
+    from towpath.kernel import system
+
+    return system.run_sockets.find(kind="tunnel")
+
+
+def _connected(name: str) -> socket.socket | None:
+    from towpath.kernel import system
+
+    return system.run_sockets.connect(name)
+
+
+def _read(made: socket.socket) -> dict[str, Any]:
+    data = b""
+    while not data.endswith(b"\n"):
+        part = made.recv(1 << 16)
+        if not part:
+            raise ValueError("no answer")
+        data += part
+    found: dict[str, Any] = json.loads(data)
+    return found
+
+
+def _print(tunnels: list[dict[str, Any]], *, as_json: bool, again: bool) -> None:
+    if as_json:
+        print(json.dumps(tunnels), flush=True)
+        return
+    if again and sys.stdout.isatty():
+        print("\x1b[H\x1b[2J", end="")
+    if not tunnels:
+        print("no tunnel of this user runs here")
+    for one in tunnels:
+        print(_described(one), flush=True)
+
+
+def _described(one: dict[str, Any]) -> str:
+    since = f", for {_ago(one['since'])}" if one.get("since") else ""
+    lines = [f"{one['tunnel']}: {one['state']}{since} (process {one['pid']}, device {one['device']})"]
+    error = one.get("last_error")
+    if error:
+        lines.append(f"  last error    {error['reason']} ({error['cause']})")
+    if one.get("implementation"):
+        lines.append(f"  spoken by     {one['implementation']}")
+    lines += [f"  path          from {path['from']} to {path['to']}" for path in one.get("paths", [])]
+    for peer in one.get("peers", []):
+        last = f"{_ago(peer['last_handshake'])} ago" if peer.get("last_handshake") else "never"
+        lines.append(f"  peer          {peer['public_key']} at {peer['endpoint']}")
+        lines.append(
+            f"                handshake {last} ({peer['handshakes']} in all), {_bytes(peer['received'])} in, "
+            f"{_bytes(peer['sent'])} out"
+        )
+    packets = one.get("packets")
+    if packets:
+        lines.append(
+            f"  inside        {packets['packets_in']} packets in ({_bytes(packets['bytes_in'])}), "
+            f"{packets['packets_out']} out ({_bytes(packets['bytes_out'])})"
+        )
+    drops = {**one.get("drops", {})}
+    if packets and packets["refused"]:
+        drops["refused by the device"] = packets["refused"]
+    drops |= {"no room to send": sum(link["dropped"] for link in one.get("links", []))}
+    said = ", ".join(f"{cause} {count}" for cause, count in drops.items() if count)
+    lines.append(f"  dropped       {said or 'nothing'}")
+    return "\n".join(lines)
+
+
+def _ago(moment: float) -> str:
+    seconds = max(0, round(time.time() - moment))
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
+        size /= 1000
+    return ""
+
+
+def _capture(options: argparse.Namespace) -> int:
+    from towpath.wire import pcapng
+
+    tunnels = {name: pid for name, pid in _tunnels().items() if options.pid in (None, pid)}
+    if len(tunnels) != 1:
+        what = "no tunnel of this user runs here" if not tunnels else f"{len(tunnels)} tunnels run"
+        known = ", ".join(str(pid) for pid in tunnels.values())
+        hint = f"--pid, one of {known}" if known else "towpath run --tunnel"
+        raise ConfigInvalid("towpath tunnel capture", what, hint)
+    (name,) = tunnels
+    made = _connected(name)
+    if made is None:
+        raise ConfigInvalid("towpath tunnel capture", "the tunnel has just ended")
+    try:
+        file = open(options.file, "xb", buffering=0)
+    except OSError as error:
+        raise ConfigInvalid("-w", f"{options.file}: {error.strerror}") from None
+    with file, made:
+        file.write(pcapng.section("towpath tunnel capture") + pcapng.interface(pcapng.RAW_IP, "tunnel"))
+        socket.send_fds(made, [b'{"ask": "capture"}\n'], [file.fileno()])
+        if not _read(made).get("capturing"):
+            raise ConfigInvalid("towpath tunnel capture", "the tunnel is not connected now")
+        print(f"capturing to {options.file}" + ("" if options.seconds else ", ^C ends it"), file=sys.stderr)
+        end = time.monotonic() + options.seconds if options.seconds else None
+        made.settimeout(options.seconds)
+        try:
+            while made.recv(1 << 16):  # until the tunnel ends
+                if end is not None and time.monotonic() > end:
+                    break
+        except (TimeoutError, KeyboardInterrupt):
+            pass
+    return 0

@@ -1,0 +1,120 @@
+"""Many packets in one go: the rows of a super-packet sealed, the rows of one read opened and joined again.
+
+The loops call the cipher and nothing else; heads and checksums are done for all rows at once where numpy is installed.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+
+from towpath.extensions.wireguard.keypair import DATA, DATA_HEAD, TAG_SIZE, Keypair
+from towpath.providers import Packet
+
+try:
+    import numpy
+
+    from towpath.wire.segment_rows import Rows, join_rows, split_rows
+except ImportError:  # an optional dependency
+    numpy = None  # type: ignore[assignment]
+
+__all__ = ["joined", "open_row", "seal_super_packet"]
+
+_COUNTER = struct.Struct("<4xQ")
+_HEAD = DATA_HEAD.size
+
+
+def seal_super_packet(packet: Packet, keypair: Keypair) -> tuple[memoryview, int, int] | None:
+    """The data messages of a super-packet: their bytes in a row, the size of each (the last may be shorter), their
+    number. `None` for a packet that is to be sealed one by one. Raises `PeerViolation` for one that lies.
+    """
+    if numpy is None:
+        return None
+    rows = split_rows(packet.data, packet.offload)
+    if rows is None:
+        return None
+    table, length, last = rows
+    count, width = table.shape
+    size = _HEAD + width + TAG_SIZE
+    out = numpy.empty((count, size), numpy.uint8)
+    first = keypair.counter
+    keypair.counter = first + count
+    out[:, :_HEAD] = numpy.frombuffer(DATA_HEAD.pack(DATA, keypair.peer_index, 0), numpy.uint8)
+    out[:, 8:_HEAD] = (first + numpy.arange(count, dtype="<u8")).view(numpy.uint8).reshape(count, 8)
+    plain, sealed = table.data.cast("B"), out.data.cast("B")
+    encrypt, pack = keypair.sending.encrypt_into, _COUNTER.pack
+    for row in range(count - 1):
+        encrypt(
+            pack(first + row),
+            plain[row * width : (row + 1) * width],
+            None,
+            sealed[row * size + _HEAD : (row + 1) * size],
+        )
+    begin, left = (count - 1) * width, last + (-last & 15)
+    start = (count - 1) * size
+    end = start + _HEAD + left + TAG_SIZE
+    encrypt(pack(first + count - 1), plain[begin : begin + left], None, sealed[start + _HEAD : end])
+    return sealed[:end], size, count
+
+
+def open_row(data: memoryview, size: int, keypair: Keypair) -> tuple[Any, int] | None:
+    """Opens data messages of one session that follow each other without a gap, `size` bytes each but for the last.
+
+    The packets as rows, and how many messages there were; `None`, and nothing taken, where they are not so: then they
+    are to be opened one by one.
+    """
+    count = -(-len(data) // size)
+    width = size - _HEAD - TAG_SIZE
+    if numpy is None or count < 2 or width <= 0 or width & 15:
+        return None
+    whole = (count - 1) * size
+    last = len(data) - whole
+    if last < _HEAD + TAG_SIZE:
+        return None
+    _kind, _index, first = DATA_HEAD.unpack_from(data)
+    heads = numpy.frombuffer(data[:whole], numpy.uint8).reshape(count - 1, size)[:, :_HEAD]
+    if (heads[:, :8] != heads[0, :8]).any() or data[whole : whole + 8] != data[:8]:
+        return None
+    counters = numpy.ascontiguousarray(heads[:, 8:]).view("<u8").reshape(count - 1)
+    final = DATA_HEAD.unpack_from(data, whole)[2]
+    if final != first + count - 1 or (counters != first + numpy.arange(count - 1, dtype="<u8")).any():
+        return None
+    table = numpy.empty((count, width), numpy.uint8)
+    plain = table.data.cast("B")
+    decrypt, pack = keypair.receiving.decrypt_into, _COUNTER.pack
+    left = last - _HEAD - TAG_SIZE
+    try:
+        for row in range(count - 1):
+            at = row * size
+            decrypt(pack(first + row), data[at + _HEAD : at + size], None, plain[row * width : (row + 1) * width])
+        begin = (count - 1) * width
+        decrypt(pack(final), data[whole + _HEAD :], None, plain[begin : begin + left])
+    except (InvalidTag, ValueError):
+        return None
+    if not keypair.window.take_row(first, count):
+        return None
+    table[-1, left:] = 0
+    return table, left
+
+
+def joined(table: Any, left: int) -> bytes | None:
+    """One record for the TUN device of rows that `open_row` gave; `None` where they are not one super-packet."""
+    first = table[0, :40].tobytes()
+    final = table[-1, :40].tobytes()
+    length, last = _stated(first), _stated(final)
+    width = table.shape[1]
+    if not 20 <= length <= width or not 20 <= last <= left or width - length > 15:
+        return None
+    if width > length:
+        table[:, length:] = 0
+    table[-1, last:] = 0
+    return join_rows(Rows(table, length, last))
+
+
+def _stated(head: bytes) -> int:
+    """The length that an IP packet states of itself."""
+    if head[0] >> 4 == 4:
+        return int.from_bytes(head[2:4], "big")
+    return 40 + int.from_bytes(head[4:6], "big") if head[0] >> 4 == 6 else 0

@@ -1,0 +1,233 @@
+"""Packets and datagrams as a tunnel's provider meets them: a TUN queue and UDP sockets in one event loop.
+
+Back-pressure: while a link has no room, the queue is not read, and the programs' own transports slow down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from towpath.kernel.system import datagram_rows
+from towpath.providers.packets import Buffer, DatagramHandler, Datagrams, Packet, PacketHandler, PeerAddress
+
+__all__ = ["SocketLink", "TunFlow"]
+
+_BATCHES_AT_ONCE = 4
+_ROWS_AT_ONCE = 32
+_MOST_KEPT = 256
+"""Sends that wait for room in a link."""
+
+
+class TunFlow:
+    """Implements `towpath.providers.packets.PacketFlow` on a TUN queue."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, queue: Any) -> None:
+        self._loop = loop
+        self._queue = queue
+        self._handler: PacketHandler | None = None
+        self._full: set[object] = set()
+        self._reading = False
+        self._waiting: deque[list[Packet]] = deque()
+        self._singles: deque[bytes] = deque()
+        self._arrived = asyncio.Event()
+        self.watch: Callable[[bytes | bytearray | memoryview, bool], None] | None = None
+        """Sees each record that passes, and whether it goes out."""
+        self.figures = dict.fromkeys(("packets_out", "bytes_out", "packets_in", "bytes_in", "refused"), 0)
+
+    def deliver_to(self, handler: PacketHandler) -> None:
+        self._handler = handler
+        self._read_on()
+
+    def hold(self, who: object) -> None:
+        """A link is full."""
+        self._full.add(who)
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._queue.descriptor)
+
+    def free(self, who: object) -> None:
+        self._full.discard(who)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._handler is not None and not self._full and not self._reading:
+            self._reading = True
+            self._loop.add_reader(self._queue.descriptor, self._readable)
+
+    def _readable(self) -> None:
+        for _ in range(_BATCHES_AT_ONCE):
+            if self._full or self._handler is None:
+                return
+            try:
+                records = self._queue.receive()
+            except OSError:
+                self.close()
+                return
+            if not records:
+                return
+            figures = self.figures
+            figures["packets_out"] += len(records)
+            figures["bytes_out"] += sum(map(len, records)) - 10 * len(records)
+            if self.watch is not None:
+                for record in records:
+                    self.watch(record, True)
+            self._handler([Packet(record) for record in records])
+
+    def write(self, packets: Sequence[Packet]) -> None:
+        self.write_records([packet.record for packet in packets])
+
+    def write_records(self, records: Sequence[Buffer]) -> None:
+        """As `write`, for who has records already."""
+        figures, send = self.figures, self._queue.send
+        for record in records:
+            if self.watch is not None:
+                self.watch(record, False)
+            if send(record):
+                figures["packets_in"] += 1
+                figures["bytes_in"] += len(record) - 10
+            else:
+                figures["refused"] += 1
+
+    async def read(self) -> list[Packet]:
+        if self._handler is None:
+            self.deliver_to(self._keep)
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        batch = self._waiting.popleft()
+        if len(self._waiting) < _BATCHES_AT_ONCE:
+            self.free(self)
+        return batch
+
+    def _keep(self, packets: list[Packet]) -> None:
+        self._waiting.append([Packet(bytes(packet.record)) for packet in packets])
+        if len(self._waiting) >= _BATCHES_AT_ONCE:
+            self.hold(self)
+        self._arrived.set()
+
+    async def read_one(self) -> bytes:
+        while not self._singles:
+            self._singles.extend(one for packet in await self.read() for one in packet.split())
+        return self._singles.popleft()
+
+    def write_one(self, data: Buffer) -> None:
+        self.write([Packet.of(data)])
+
+    def close(self) -> None:
+        if self._reading:
+            self._loop.remove_reader(self._queue.descriptor)
+        self._reading = False
+        self._handler = None
+
+
+class SocketLink:
+    """Implements `towpath.providers.packets.DatagramLink` on a UDP socket, which `rebind` may replace."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, flow: TunFlow, made: socket.socket, remote: PeerAddress | None
+    ) -> None:
+        self._loop = loop
+        self._flow = flow
+        self._made = datagram_rows.DatagramSocket(made)
+        self._remote = remote
+        self._handler: DatagramHandler | None = None
+        self._kept: deque[tuple[Sequence[Buffer], int, PeerAddress | None]] = deque()
+        self.closed: Callable[[], None] = lambda: None
+        self.figures = dict.fromkeys(("datagrams_in", "bytes_in", "bytes_out", "dropped"), 0)
+
+    @property
+    def datagram_size(self) -> int:
+        return self._made.datagram_size()
+
+    @property
+    def remote(self) -> PeerAddress | None:
+        return self._remote
+
+    @property
+    def refused(self) -> int:
+        """Datagrams that the kernel would not send, or that were refused on the way."""
+        return self._made.refused
+
+    def deliver_to(self, handler: DatagramHandler) -> None:
+        first = self._handler is None
+        self._handler = handler
+        if first:
+            self._loop.add_reader(self._made.socket, self._readable)
+
+    def _readable(self) -> None:
+        receive, figures = self._made.receive, self.figures
+        for _ in range(_ROWS_AT_ONCE):
+            if self._handler is None:
+                return
+            row = receive()
+            if row is None:
+                return
+            data, size, source = row
+            figures["datagrams_in"] += -(-len(data) // size) if size else 1
+            figures["bytes_in"] += len(data)
+            self._handler(Datagrams(data, size, source))
+
+    def send(self, parts: Sequence[Buffer], size: int = 0, to: PeerAddress | None = None) -> None:
+        self.figures["bytes_out"] += sum(map(len, parts))
+        if self._kept or not self._made.send(parts, size, to):
+            self._keep(parts, size, to)
+
+    def send_each(self, datagrams: Sequence[Buffer], to: PeerAddress | None = None) -> None:
+        """Those of one size that follow each other go in one call."""
+        run: list[Buffer] = []
+        for datagram in datagrams:
+            if run and len(datagram) > len(run[0]):
+                self._send_run(run, to)
+                run = []
+            run.append(datagram)
+            if len(datagram) < len(run[0]):
+                self._send_run(run, to)
+                run = []
+        if run:
+            self._send_run(run, to)
+
+    def _send_run(self, run: list[Buffer], to: PeerAddress | None) -> None:
+        self.send(run, len(run[0]) if len(run) > 1 else 0, to)
+
+    def _keep(self, parts: Sequence[Buffer], size: int, to: PeerAddress | None) -> None:
+        if len(self._kept) >= _MOST_KEPT:
+            self.figures["dropped"] += 1
+            return
+        if not self._kept:
+            self._flow.hold(self)
+            self._loop.add_writer(self._made.socket, self._writable)
+        self._kept.append(([b"".join(parts)], size, to))
+
+    def _writable(self) -> None:
+        while self._kept:
+            if not self._made.send(*self._kept[0]):
+                return
+            self._kept.popleft()
+        self._loop.remove_writer(self._made.socket)
+        self._flow.free(self)
+
+    def rebind(self, made: socket.socket, remote: PeerAddress | None) -> None:
+        """Goes on with another socket: the path has changed. What waited for room is lost, as on a path that went."""
+        self._stop()
+        self._made = datagram_rows.DatagramSocket(made, segments=self._made.segments)
+        self._remote = remote
+        if self._handler is not None:
+            self._loop.add_reader(made, self._readable)
+
+    def _stop(self) -> None:
+        self._loop.remove_reader(self._made.socket)
+        if self._kept:
+            self._kept.clear()
+            self._loop.remove_writer(self._made.socket)
+            self._flow.free(self)
+        self._made.socket.close()
+
+    def close(self) -> None:
+        if self._made.socket.fileno() >= 0:
+            self._stop()
+            self._handler = None
+            self.closed()

@@ -1,0 +1,439 @@
+"""One tunnel while it is held: its machine, its worker, its device, its links. To be used from the loop's thread.
+
+The device's descriptor is kept here: a worker that dies takes nothing with it, and the next one is handed the same
+device, on which the programs' connections wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from towpath.errors import HostFault
+from towpath.hosting import messages
+from towpath.hosting import tunnel_messages as told
+from towpath.hosting.link import WorkerLink
+from towpath.hosting.loop import IN
+from towpath.hosting.tunnel_machine import Action, SessionState, StartOutcome, TunnelMachine
+from towpath.kernel import system
+from towpath.kernel.tunnel import make_plan
+from towpath.providers.disconnect import DisconnectCause, TunnelFailed
+from towpath.providers.reasons import StopReason
+
+if TYPE_CHECKING:
+    from towpath.hosting.bundle import Bundle
+    from towpath.hosting.loop import Loop, Timer
+    from towpath.hosting.nursery import Nursery
+    from towpath.kernel.tunnel import TunnelAttachment
+    from towpath.providers.tunnel_settings import TunnelSettings
+
+__all__ = ["TunnelServices", "TunnelSession"]
+
+_SETTLE = 0.1
+"""Seconds in which the changes of one event of the network come together."""
+_REPLY_PATIENCE = 30.0
+_JUMP_LOOK = 5.0
+_JUMP = 2.0
+"""Seconds by which the clock that runs while the machine sleeps must be ahead of the other: it slept."""
+
+
+class TunnelServices(NamedTuple):
+    """What a session needs of who holds it."""
+
+    say: Callable[[str, str], None]
+    changed: Callable[[SessionState], None]
+    """The state is another one."""
+    settled: Callable[[TunnelSettings | None], None]
+    """Settings are in force, or none are any more."""
+
+
+class _Link(NamedTuple):
+    host: str
+    port: int
+    listen: bool
+    address: str
+    local: str
+
+
+class TunnelSession:
+    """Runs the provider of `bundle` on `attachment`."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        nursery: Nursery,
+        bundle: Bundle,
+        attachment: TunnelAttachment,
+        services: TunnelServices,
+        *,
+        on_demand: bool = False,
+        disconnect_on_sleep: bool = False,
+    ) -> None:
+        self.name = bundle.manifest.id
+        self.settings: TunnelSettings | None = None
+        self.since: float | None = None
+        """When it was connected, in seconds since 1970."""
+        self._loop = loop
+        self._nursery = nursery
+        self._bundle = bundle
+        self._attachment = attachment
+        self._services = services
+        self._machine = TunnelMachine(
+            time.monotonic, on_demand=on_demand, disconnect_on_sleep=disconnect_on_sleep, network=True
+        )
+        self._worker: WorkerLink | None = None
+        self._links: dict[int, _Link] = {}
+        self._numbers = itertools.count(1)
+        self._asked: dict[int, Callable[[dict[str, Any]], None]] = {}
+        self._answers: dict[int, Callable[[bytes | None], None]] = {}
+        self._prepared: list[Callable[[], object]] = []
+        self._timer: Timer | None = None
+        self._broken: TunnelFailed | None = None
+        self._settling = False
+        self._closed = False
+        self._paths = system.path_changes.PathChanges()
+        loop.watch(self._paths.fileno(), IN, lambda _events: self._path_changed())
+        self._ahead = _ahead()
+        self._look: Timer = loop.later(_JUMP_LOOK, self._look_for_jump)
+
+    @property
+    def state(self) -> SessionState:
+        return self._machine.state
+
+    @property
+    def last_error(self) -> TunnelFailed | None:
+        """Why it ended last."""
+        return self._machine.last_error
+
+    # What may be asked for.
+
+    def start(self, options: dict[str, str] | None = None, *, client: str = "") -> StartOutcome:
+        outcome = self._machine.start(options, client=client)
+        self._proceed()
+        return outcome
+
+    def keep_connected(self) -> None:
+        """From here on it is started again whenever it ended by itself."""
+        self._machine.on_demand = True
+
+    def stop(self, reason: StopReason = StopReason.USER_INITIATED) -> None:
+        self._machine.stop(reason)
+        self._proceed()
+
+    def sleep(self, prepared: Callable[[], object] = lambda: None) -> None:
+        """The machine is about to sleep; `prepared` is called when it may, within 5 s."""
+        self._prepared.append(prepared)
+        self._machine.sleep()
+        self._proceed()
+
+    def wake(self) -> None:
+        """The machine has slept."""
+        self._machine.wake(network=system.path_changes.default_route())
+        self._rebind()
+        self._proceed()
+
+    def status(self, answer: Callable[[dict[str, Any]], None]) -> None:
+        """Figures of now; without the provider's where it does not answer within a second."""
+        number = next(self._numbers)
+        known = self._figures()
+        if self._worker is None:
+            answer(known)
+            return
+        timer = self._loop.later(1.0, lambda: _answer(self._asked.pop(number, None), {}))
+
+        def answered(figures: dict[str, Any]) -> None:
+            timer.cancel()
+            answer(known | figures)
+
+        self._asked[number] = answered
+        self._worker.send(told.StatusWanted(number))
+
+    def _figures(self) -> dict[str, Any]:
+        failure = self._machine.last_error
+        return {
+            "tunnel": self.name,
+            "state": self.state.words,
+            "since": self.since,
+            "starts": self._machine.starts,
+            "last_error": failure and {"cause": failure.cause.words, "reason": str(failure)},
+            "device": self._attachment.name,
+            "paths": [
+                {"to": f"{link.address or '*'}:{link.port}", "from": link.local} for link in self._links.values()
+            ],
+            "settings": make_plan(self.settings).text().splitlines() if self.settings is not None else [],
+        }
+
+    def app_message(self, data: bytes, answer: Callable[[bytes | None], None]) -> None:
+        """Puts a message to the provider; `answer` is called once, with `None` where it has none or does not run."""
+        if self._worker is None:
+            answer(None)
+            return
+        number = next(self._numbers)
+        self._answers[number] = answer
+        self._loop.later(_REPLY_PATIENCE, lambda: _answer(self._answers.pop(number, None), None))
+        self._worker.send(told.AppMessage(number, data))
+
+    def capture(self, descriptor: int) -> bool:
+        """Lets the provider's side write each packet to a capture file; False where none runs."""
+        if self._worker is None:
+            return False
+        self._worker.send_descriptor(told.Capture(), descriptor)
+        return True
+
+    def end_capture(self) -> None:
+        if self._worker is not None:
+            self._worker.send(told.CaptureEnd())
+
+    # What the machine wants done.
+
+    def _proceed(self) -> None:
+        while True:
+            actions = self._machine.take()
+            if not actions:
+                break
+            for action in actions:
+                self._act(action)
+        if self._prepared and self._machine.may_sleep:
+            prepared, self._prepared = self._prepared, []
+            for call in prepared:
+                call()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._machine.deadline
+        if due is not None and not self._closed:
+            self._timer = self._loop.later(max(0.0, due - time.monotonic()), self._tick)
+
+    def _tick(self) -> None:
+        self._machine.tick()
+        self._proceed()
+
+    def _act(self, action: Action) -> None:
+        worker = self._worker
+        if action.kind == "launch":
+            self._launch(action.options)
+        elif action.kind == "kill":
+            self._kill()
+        elif action.kind == "state":
+            self.since = time.time() if self.state is SessionState.CONNECTED and self.since is None else self.since
+            if self.state in (SessionState.DISCONNECTED, SessionState.CONNECTING):
+                self.since = None
+            self._services.changed(self.state)
+        elif action.kind == "log":
+            self._services.say("info", action.text)
+        elif worker is not None:
+            if action.kind == "stop":
+                worker.send(messages.Stop(int(action.reason)))
+            elif action.kind == "sleep":
+                worker.send(told.Sleep(next(self._numbers)))
+            elif action.kind == "wake":
+                worker.send(told.Wake())
+            elif action.kind == "network":
+                worker.send(told.NetworkChanged())
+
+    def _launch(self, options: dict[str, str] | None) -> None:
+        self._broken = None
+        worker = self._worker = WorkerLink(
+            self._loop,
+            lambda message: self._hear(worker, message),
+            self._services.say,
+            lambda reason: self._gone(worker, reason),
+            told.from_tunnel,
+        )
+        self._nursery.make(worker, self._bundle)
+        worker.send_descriptor(told.TunOpened(self._attachment.heads), self._attachment.queue)
+        worker.send(told.Start(options))
+
+    def _kill(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.drop()
+        self._links.clear()
+        asked, self._asked = self._asked, {}
+        for answer in asked.values():
+            answer({})
+        answers, self._answers = self._answers, {}
+        for reply in answers.values():
+            reply(None)
+
+    def _gone(self, worker: WorkerLink, reason: str) -> None:
+        if worker is self._worker:
+            self._worker = None
+            if self._broken is not None:
+                self._machine.started(self._broken)
+            self._machine.died(f"the provider {self.name} has ended: {reason}")
+            self._proceed()
+
+    # What the worker says.
+
+    def _hear(self, worker: WorkerLink, message: told.FromTunnel) -> None:
+        if worker is not self._worker:
+            return
+        if isinstance(message, told.ApplyWanted):
+            self._apply(worker, message)
+        elif isinstance(message, told.LinkWanted):
+            self._open(worker, message)
+        elif isinstance(message, told.LinkClosed):
+            self._links.pop(message.number, None)
+        elif isinstance(message, told.StatusAnswer):
+            self._figures_came(message)
+        elif isinstance(message, told.AppAnswer):
+            _answer(self._answers.pop(message.number, None), message.data)
+        elif isinstance(message, messages.Said):
+            self._services.say(message.level, message.text)
+        else:
+            self._change(message)
+            self._proceed()
+
+    def _change(self, message: told.FromTunnel) -> None:
+        machine = self._machine
+        if isinstance(message, told.Started):
+            machine.started(_failure(message.cause, message.reason, message.hint) if message.cause else None)
+        elif isinstance(message, messages.Broken):
+            reason = f"{message.where}: {message.reason}"
+            machine.started(TunnelFailed(DisconnectCause.CONFIGURATION_FAILED, reason, message.hint))
+        elif isinstance(message, told.Reasserting):
+            machine.reasserting(message.on)
+        elif isinstance(message, told.Cancelled):
+            machine.cancelled(_failure(message.cause, message.reason, None))
+        elif isinstance(message, told.SleepDone):
+            machine.slept()
+        elif isinstance(message, messages.Ended):
+            machine.stopped()
+
+    def _figures_came(self, message: told.StatusAnswer) -> None:
+        answer = self._asked.pop(message.number, None)
+        if answer is not None:
+            try:
+                figures = json.loads(message.figures)
+            except ValueError:
+                figures = {}
+            answer(figures if isinstance(figures, dict) else {})
+
+    def _apply(self, worker: WorkerLink, message: told.ApplyWanted) -> None:
+        try:
+            self._attachment.apply(make_plan(message.settings))
+        except HostFault as fault:
+            cause = DisconnectCause.CONFIGURATION_FAILED
+            worker.send(told.Applied(message.number, int(cause), f"the settings cannot be put in force: {fault}"))
+            return
+        self.settings = message.settings
+        self._services.settled(message.settings)
+        worker.send(told.Applied(message.number))
+
+    # Links.
+
+    def _open(self, worker: WorkerLink, wanted: told.LinkWanted) -> None:
+        if wanted.listen:
+            self._opened(worker, wanted, None, [""])
+            return
+
+        def look_up() -> None:
+            try:
+                found = socket.getaddrinfo(wanted.host, wanted.port, 0, socket.SOCK_DGRAM)
+            except (OSError, UnicodeError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                self._loop.post(lambda: self._opened(worker, wanted, reason, []))
+                return
+            addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
+            self._loop.post(lambda: self._opened(worker, wanted, None, addresses))
+
+        threading.Thread(target=look_up, daemon=True).start()
+
+    def _opened(self, worker: WorkerLink, wanted: told.LinkWanted, trouble: str | None, addresses: list[str]) -> None:
+        if worker is not self._worker:
+            return
+        cause, reason = DisconnectCause.SERVER_ADDRESS_RESOLUTION_FAILED, f"{wanted.host}: {trouble}"
+        for address in addresses:
+            try:
+                made = (
+                    self._attachment.listen(wanted.port)
+                    if wanted.listen
+                    else self._attachment.open_link(address, wanted.port)
+                )
+            except OSError as error:
+                what = f"listen on port {wanted.port}" if wanted.listen else f"reach {wanted.host} ({address})"
+                no_way = error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL)
+                cause = DisconnectCause.NO_NETWORK_AVAILABLE if no_way else DisconnectCause.CONFIGURATION_FAILED
+                reason = f"cannot {what}: {os.strerror(error.errno or 0)}"
+                continue
+            local = str(made.getsockname()[0])
+            self._links[wanted.number] = _Link(wanted.host, wanted.port, wanted.listen, address, local)
+            with made:
+                worker.send_descriptor(told.LinkOpened(wanted.number, address, wanted.port), made.fileno())
+            return
+        worker.send(told.LinkOpened(wanted.number, cause=int(cause), reason=reason))
+
+    def _path_changed(self) -> None:
+        self._paths.drain()
+        if not self._settling:
+            self._settling = True
+            self._loop.later(_SETTLE, self._settled)
+
+    def _settled(self) -> None:
+        self._settling = False
+        if not self._closed and self._rebind():
+            self._machine.network_changed(available=system.path_changes.default_route())
+            self._proceed()
+
+    def _rebind(self) -> bool:
+        """Gives a new socket to each link whose best path is another one now; whether there was any."""
+        changed = self._machine.state is SessionState.DISCONNECTED
+        for number, link in list(self._links.items()):
+            if link.listen or self._worker is None:
+                continue
+            try:
+                made = self._attachment.open_link(link.address, link.port)
+            except OSError:
+                continue  # no way there now: the old socket is as good as any
+            with made:
+                local = str(made.getsockname()[0])
+                if local != link.local:
+                    self._links[number] = link._replace(local=local)
+                    self._worker.send_descriptor(told.LinkOpened(number, link.address, link.port), made.fileno())
+                    changed = True
+        return changed
+
+    def _look_for_jump(self) -> None:
+        """A machine that slept without telling: one clock went on, the other stood still."""
+        ahead = _ahead()
+        slept, self._ahead = ahead - self._ahead, ahead
+        if slept > _JUMP:
+            self._services.say("info", f"the machine slept for {slept:.0f} s")
+            self.wake()
+        self._look = self._loop.later(_JUMP_LOOK, self._look_for_jump)
+
+    def close(self) -> None:
+        """Nothing of it is left but the attachment, which is its owner's."""
+        self._closed = True
+        self._look.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._kill()
+        if self._paths.fileno() >= 0:
+            self._loop.forget(self._paths.fileno())
+            self._paths.close()
+
+
+def _answer(waiting: Callable[[Any], None] | None, value: object) -> None:
+    if waiting is not None:
+        waiting(value)
+
+
+def _ahead() -> float:
+    """By how much the clock that counts sleep is ahead: how long this machine has slept since it was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def _failure(cause: int, reason: str, hint: str | None) -> TunnelFailed:
+    try:
+        return TunnelFailed(DisconnectCause(cause), reason, hint)
+    except ValueError:
+        return TunnelFailed(DisconnectCause.PLUGIN_FAILED, reason, hint)

@@ -1,0 +1,78 @@
+"""What a tunnel asks of an operating system: its device's wished state as a value, and who brings it about."""
+
+from __future__ import annotations
+
+from ipaddress import ip_interface, ip_network
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import socket
+
+    from towpath.providers.tunnel_settings import TunnelSettings
+
+__all__ = ["NOTHING", "TunnelAttachment", "TunnelNetwork", "TunnelPlan", "make_plan"]
+
+
+class TunnelPlan(NamedTuple):
+    """Addresses and routes of a tunnel's device as `(address, prefix length)`, and its MTU.
+
+    `around` are routes that do not lead into it although a wider one does.
+    """
+
+    addresses: tuple[tuple[str, int], ...] = ()
+    routes: tuple[tuple[str, int], ...] = ()
+    around: tuple[tuple[str, int], ...] = ()
+    mtu: int = 1420
+
+    def text(self) -> str:
+        """As people and tests read it."""
+        lines = [f"mtu {self.mtu}"]
+        lines += [f"address {address}/{prefix}" for address, prefix in self.addresses]
+        lines += [f"route {address}/{prefix}" for address, prefix in self.routes]
+        lines += [f"around {address}/{prefix}" for address, prefix in self.around]
+        return "\n".join(lines)
+
+
+NOTHING = TunnelPlan()
+
+
+def make_plan(settings: TunnelSettings | None, physical_mtu: int = 1500) -> TunnelPlan:
+    """The plan of settings; of none, the empty one."""
+    if settings is None:
+        return NOTHING
+    interfaces = [ip_interface(text) for text in settings.addresses]
+    routes = [one for version in (4, 6) for one in settings.routes(version)]
+    around = [ip_network(text) for text in settings.excluded]
+    return TunnelPlan(
+        tuple((str(one.ip), one.network.prefixlen) for one in interfaces),
+        tuple((str(one.network_address), one.prefixlen) for one in routes),
+        tuple((str(one.network_address), one.prefixlen) for one in around),
+        settings.link_mtu(physical_mtu),
+    )
+
+
+class TunnelNetwork(Protocol):
+    """A network whose only way out is a tunnel."""
+
+    def take_socket(self, kind: Literal["stream", "datagram", "echo"], version: int) -> socket.socket:
+        """A socket whose packets leave by the tunnel or not at all. Raises `OSError`."""
+
+
+class TunnelAttachment(Protocol):
+    """A TUN device that somebody holds. `queue` is its descriptor, `heads` as the kernel gave them."""
+
+    name: str
+    queue: int
+    heads: bool
+
+    def apply(self, plan: TunnelPlan) -> None:
+        """Makes the plan so, in place of the one before. Raises `HostFault`, and then the old one holds."""
+
+    def open_link(self, address: str, port: int) -> socket.socket:
+        """UDP to a server, never through the tunnel itself. Raises `OSError`."""
+
+    def listen(self, port: int) -> socket.socket:
+        """UDP from anywhere. Raises `OSError`."""
+
+    def close(self) -> None:
+        """The device goes, and with it all that hung on it."""

@@ -1,0 +1,109 @@
+"""Fuzz entries of tunnels: what comes from a TUN device, from a peer, from a worker, and what a user writes."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import ip_network
+
+from towpath.errors import ConfigInvalid, PeerViolation
+from towpath.extensions.wireguard.config import read_config
+from towpath.extensions.wireguard.device import Device
+from towpath.extensions.wireguard.noise import PrivateKey
+from towpath.extensions.wireguard.peer import Peer
+from towpath.hosting import messages, tunnel_messages
+from towpath.providers import Packet, join_packets
+from towpath.wire.segmentation import split_packet
+from towpath.wire.virtio_net import read_offload
+
+__all__ = ["ENTRIES", "SEEDS"]
+
+
+def tun_record(data: bytes) -> None:
+    """A record is cut or refused, with numpy and without it alike; joining gives every byte back."""
+    try:
+        offload = read_offload(data)
+        packets = split_packet(data[10:], offload)
+    except PeerViolation:
+        packets = None
+    try:
+        from towpath.wire.segment_rows import split_rows
+
+        rows = split_rows(data[10:], read_offload(data))
+    except PeerViolation:
+        assert packets is None
+    else:
+        if rows is not None and packets is not None:
+            ends = [rows.length] * (len(rows.table) - 1) + [rows.last]
+            assert [row[:end].tobytes() for row, end in zip(rows.table, ends, strict=True)] == packets
+    if packets is not None:
+        found = [one for record in join_packets(packets) for one in Packet(record).split()]
+        assert sum(map(len, found)) == sum(map(len, packets))
+
+
+def wireguard_message(data: bytes) -> None:
+    device = Device(PrivateKey(bytes([7]) * 32))
+    peer = device.add(Peer(PrivateKey(bytes([8]) * 32).public, allowed=[ip_network("0.0.0.0/0")]))
+    peer.endpoint = ("192.0.2.1", 1)
+    device.initiate(peer, 0.0)
+    assert device.receive(data, ("192.0.2.1", 1), 1.0) is None
+    device.transmit(data, 1.0)
+    device.tick(1000.0)
+
+
+def wireguard_file(data: bytes) -> None:
+    try:
+        read_config(data.decode("utf-8", "replace"), "wg0.conf")
+    except ConfigInvalid:
+        return
+
+
+def tunnel_messages_(data: bytes) -> None:
+    for read in (tunnel_messages.to_tunnel, tunnel_messages.from_tunnel):
+        try:
+            read(data)
+        except PeerViolation:
+            continue
+
+
+ENTRIES = {
+    "tun_record": tun_record,
+    "tunnel_messages": tunnel_messages_,
+    "wireguard_file": wireguard_file,
+    "wireguard_message": wireguard_message,
+}
+
+_TCP = struct.pack(">HHIIBBHHH", 1234, 80, 7, 9, 5 << 4, 0x18, 500, 0, 0)
+_IP4 = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + 20 + 64, 1, 0x4000, 64, 6, 0, b"\n\0\0\1", b"\n\0\0\2")
+_IP6 = struct.pack(">IHBB", 6 << 28, 20 + 64, 6, 64) + bytes(32)
+_UDP = struct.pack(">HHHH", 1, 2, 8 + 64, 0)
+_IP4_UDP = _IP4[:2] + struct.pack(">H", 20 + 8 + 64) + _IP4[4:9] + b"\x11" + _IP4[10:]
+
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "tun_record": (
+        struct.pack("=BBHHHH", 1, 1, 40, 20, 20, 16) + _IP4 + _TCP + bytes(range(64)),
+        struct.pack("=BBHHHH", 1, 4, 60, 30, 40, 16) + _IP6 + _TCP + bytes(range(64)),
+        struct.pack("=BBHHHH", 1, 5, 28, 30, 20, 6) + _IP4_UDP + _UDP + bytes(64),
+        bytes(10) + _IP4 + _TCP,
+    ),
+    "tunnel_messages": tuple(
+        packet
+        for message in (
+            tunnel_messages.LinkWanted(1, "vpn.test", 51820),
+            tunnel_messages.Started(6, "no answer", None),
+            tunnel_messages.Applied(1),
+            messages.Stop(1),
+        )
+        for packet in messages.batches([message])
+    ),
+    "wireguard_file": (
+        b"[Interface]\nPrivateKey = YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=\nAddress = 10.0.0.2/32\n"
+        b"[Peer]\nPublicKey = YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=\nAllowedIPs = ::/0\nEndpoint = a.test:1\n",
+    ),
+    "wireguard_message": (
+        b"\1\0\0\0" + bytes(144),
+        b"\2\0\0\0" + bytes(88),
+        b"\3\0\0\0" + bytes(60),
+        b"\4\0\0\0" + bytes(28),
+        _IP4 + _TCP,
+    ),
+}

@@ -1,0 +1,315 @@
+"""`towpath run --tunnel`: one command through WireGuard, and nothing around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.peers import need
+from tests.support.processes import descendants
+from tests.support.running import TOWPATH, Runner, python
+from tests.support.tunnel_lab import INNER4, INNER6, PLAN, Capture, Key, TunnelLab, eventually
+
+from towpath.testing import Lab
+
+_EVERYTHING = """
+import socket, sys, time
+end = time.monotonic() + float(sys.argv[1])
+places = sys.argv[2:]
+def attempt(kind, place, port):
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in place else socket.AF_INET, kind) as s:
+            s.settimeout(0.2)
+            s.connect((place, port))
+            s.send(b"x")
+            s.recv(10)
+    except OSError:
+        pass
+print("begun", flush=True)
+while time.monotonic() < end:
+    for place in places:
+        attempt(socket.SOCK_STREAM, place, 80)
+        attempt(socket.SOCK_DGRAM, place, 9000)
+        attempt(socket.SOCK_DGRAM, place, 443)
+        attempt(socket.SOCK_DGRAM, place, 53)
+        try:
+            family, protocol, kind = (10, 58, b"\\x80") if ":" in place else (2, 1, b"\\x08")
+            with socket.socket(family, socket.SOCK_DGRAM, protocol) as s:
+                s.sendto(kind + bytes(15), (place, 0))
+        except OSError:
+            pass
+    for name in ("web.test", "inner.test", "leak.test"):
+        try:
+            socket.getaddrinfo(name, 80)
+        except OSError:
+            pass
+print("done", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def tunnels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunnelLab]:
+    need("wireguard-go", "wg")
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("/dev/net/tun may not be opened by this user")
+    with Lab(PLAN) as lab:
+        tunnels = TunnelLab(lab, tmp_path_factory.mktemp("tunnel"))
+        with tunnels.serving():
+            yield tunnels
+
+
+@pytest.fixture
+def run(tunnels: TunnelLab, tmp_path: Path) -> Runner:
+    return Runner(tunnels.lab, "client", tmp_path)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("inner", [INNER4, f"[{INNER6}]"])
+def test_a_page_comes_through_wireguard_go_over_both_families_inside_and_outside(
+    tunnels: TunnelLab, run: Runner, family: int, inner: str
+) -> None:
+    done = run("--tunnel", tunnels.file(family=family), command=["curl", "-sS", f"http://{inner}/"])
+    assert done.code == 0, done.err
+    assert "vpn" in done.out
+
+
+def test_names_are_asked_of_the_tunnel_s_server_alone(tunnels: TunnelLab, run: Runner) -> None:
+    before = len(tunnels.lab["dns"].log)
+    done = run("--tunnel", tunnels.file(), command=["curl", "-sS", "-6", "http://inner.test/"])
+    assert done.code == 0, done.err
+    assert len(tunnels.lab["dns"].log) == before
+    assert done.only(transport="tcp")["name"] == "inner.test"
+
+
+def test_ping_and_udp_go_through_it(tunnels: TunnelLab, run: Runner) -> None:
+    done = run("--tunnel", tunnels.file(), command=["ping", "-c", "2", "-i", "0.2", INNER4])
+    assert "2 received" in done.out, done.out + done.err
+    program = (
+        "import socket,sys; s=socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.settimeout(5);"
+        f"s.connect(('{INNER6}', 9000)); s.send(b'hello'); print(s.recv(10))"
+    )
+    assert run("--tunnel", tunnels.file(), command=python(program)).out == "b'hello'\n"
+
+
+def test_what_allowed_ips_do_not_cover_is_refused_and_named(tunnels: TunnelLab, run: Runner) -> None:
+    web = tunnels.lab["web"].address4
+    path = tunnels.file()
+    done = run("--tunnel", path, command=["curl", "-sS", "--max-time", "5", f"http://{web}/"])
+    assert done.code == 7
+    assert f"AllowedIPs in {path} do not cover {web}" in done.err
+    assert done.only(transport="tcp")["verdict"] == "refused"
+
+
+def test_policies_hold_in_a_tunnel(tunnels: TunnelLab, run: Runner) -> None:
+    command = f"curl -sS http://inner.test/ && ! curl -sS --max-time 5 http://{INNER4}:7/"
+    done = run("--tunnel", tunnels.file(), "--allow", "inner.test:80", command=command)
+    assert done.code == 0, done.err
+    assert "no rule allows" in done.err
+
+
+def test_the_host_s_loopback_stays_within_reach_where_it_is_allowed(tunnels: TunnelLab, run: Runner) -> None:
+    server = python(
+        "import socket; s=socket.create_server(('127.0.0.1', 5432)); print('up', flush=True);"
+        "c,_=s.accept(); c.sendall(b'host'); c.close()"
+    )
+    with run.host.popen(server, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        program = "import socket; print(socket.create_connection(('127.0.0.1', 5432), 5).recv(10))"
+        done = run("--tunnel", tunnels.file(), "--allow-local", "5432", command=python(program))
+        process.kill()
+    assert done.out == "b'host'\n", done.err
+
+
+@pytest.mark.timeout(120)
+def test_nothing_leaves_but_the_tunnel_s_own(tunnels: TunnelLab, run: Runner) -> None:
+    """TCP, UDP, QUIC's port, DNS, ICMP, both families: while it works, after a crash, while it connects again."""
+    lab = tunnels.lab
+    capture = Capture(lab, "client")
+    places = [str(getattr(lab[host], family)) for host in ("web", "dns") for family in ("address4", "address6")]
+    path = tunnels.file(allowed="0.0.0.0/0, ::/0")
+    with run.popen(
+        "--tunnel", path, command=[*python(_EVERYTHING), "6", *places, INNER4, INNER6], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        assert tunnels.carrier & eventually(capture.leaving), "the capture sees the tunnel itself"
+        for _ in range(3):
+            (gone, *_others) = eventually(lambda: _workers(process.pid))
+            os.kill(gone, signal.SIGKILL)
+            eventually(lambda: gone not in _workers(process.pid))  # noqa: B023  # called within its turn
+        assert process.stdout.readline() == "done\n"
+    left = capture.leaving()
+    assert left <= tunnels.carrier | {("neighbours", "", 0)}
+    capture.close()
+
+
+def _workers(process: int) -> list[int]:
+    return [one for one in descendants(process) if _name(one) == "towpath-worker"]
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+@pytest.mark.timeout(120)
+def test_nothing_leaves_when_the_peer_dies_and_all_comes_back_with_it(tmp_path: Path) -> None:
+    need("wireguard-go", "wg")
+    with Lab(PLAN) as lab:
+        tunnels = TunnelLab(lab, tmp_path)
+        run = Runner(lab, "client", tmp_path)
+        path = tunnels.file(allowed="0.0.0.0/0, ::/0")
+        with tunnels.serving() as server:
+            places = [lab["web"].address4, str(lab["web"].address6)]
+            with run.popen(
+                "--tunnel", path, command=[*python(_EVERYTHING), "3", *places], stdout=subprocess.PIPE
+            ) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "begun\n"
+                server.kill()
+                server.wait()
+                capture = Capture(lab, "client")
+                assert process.stdout.readline() == "done\n"
+                assert process.wait(20) == 0
+                assert capture.leaving() <= tunnels.carrier | {("neighbours", "", 0)}
+                capture.close()
+        with tunnels.serving():
+            assert run("--tunnel", path, command=["curl", "-sS", f"http://{INNER4}/"]).code == 0
+
+
+def test_a_worker_that_is_killed_is_replaced_and_connections_go_on(tunnels: TunnelLab, run: Runner) -> None:
+    program = f"""
+import socket, sys
+s = socket.create_connection(("{INNER4}", 7), 5)
+s.settimeout(20)
+print("up", flush=True)
+sys.stdin.readline()
+s.sendall(b"after the crash")
+print(s.recv(100), flush=True)
+"""
+    with run.popen(
+        "--tunnel", tunnels.file(), command=python(program), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "up\n"
+        (old,) = _workers(process.pid)
+        os.kill(old, signal.SIGKILL)
+        eventually(lambda: [one for one in _workers(process.pid) if one != old])
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "b'after the crash'\n"
+
+
+def test_wrong_keys_and_silence_end_before_the_command_with_what_to_look_at(tunnels: TunnelLab, run: Runner) -> None:
+    stranger = TunnelLab(tunnels.lab, tunnels.folder)
+    stranger.server = tunnels.server
+    done = run("--tunnel", stranger.file("stranger.conf"), command=["touch", str(tunnels.folder / "ran")], timeout=60)
+    assert done.code == 125
+    assert "no answer from" in done.err
+    assert f"does that server know this PublicKey ({stranger.client.public})" in done.err
+    assert not (tunnels.folder / "ran").exists()
+    assert stranger.client.secret not in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[Interface]\nPrivateKey = short\n", "bad.conf:2: PrivateKey is not a key in base64"),
+        (None, "there is no file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_shown_by_its_line(
+    tunnels: TunnelLab, run: Runner, tmp_path: Path, text: str | None, says: str
+) -> None:
+    path = tmp_path / "bad.conf"
+    if text is not None:
+        path.write_text(text + f"Address = 10.0.0.1/32\n[Peer]\nPublicKey = {Key.make().public}\n")
+    done = run("--tunnel", str(path), command=["true"])
+    assert done.code == 125
+    assert says in done.err
+    assert "Traceback" not in done.err
+
+
+def test_nothing_is_left_behind(tunnels: TunnelLab, run: Runner) -> None:
+    with run.popen("--tunnel", tunnels.file(), command="echo up; sleep 60", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        family = [process.pid, *descendants(process.pid)]
+        assert len(family) >= 5, "manager, init, command, zygote, worker, the tunnel's network"
+        process.send_signal(signal.SIGKILL)
+        eventually(lambda: not [one for one in family if os.path.exists(f"/proc/{one}/ns") and _state(one) != "Z"])
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    except OSError:
+        return "Z"
+
+
+def test_the_report_says_where_names_came_from_and_json_stays_json(tunnels: TunnelLab, run: Runner) -> None:
+    done = run("--tunnel", tunnels.file(), command=["curl", "-sS", "http://inner.test/"])
+    assert json.dumps(done.flows)
+    assert done.only(transport="tcp")["verdict"] == "allowed"
+
+
+def test_the_command_cannot_read_the_keys(tunnels: TunnelLab, run: Runner) -> None:
+    path = tunnels.file("secret.conf")
+    done = run("--tunnel", path, command=["cat", path])
+    assert tunnels.client.secret not in done.out
+    assert "PrivateKey" not in done.out
+
+
+def _tunnel(tunnels: TunnelLab, *words: str) -> subprocess.CompletedProcess[str]:
+    return tunnels.lab["client"].run([TOWPATH, "tunnel", *words], timeout=60)
+
+
+@pytest.mark.timeout(100)
+def test_status_and_capture_look_into_a_tunnel_that_runs(tunnels: TunnelLab, run: Runner, tmp_path: Path) -> None:
+    need("tshark")
+    assert _tunnel(tunnels, "status").stdout == "no tunnel of this user runs here\n"
+    program = f"""
+import socket, sys
+print("up", flush=True)
+for line in sys.stdin:
+    s = socket.create_connection(("{INNER4}", 7), 5)
+    s.sendall(b"seen by tshark")
+    print(s.recv(100), flush=True)
+"""
+    with run.popen(
+        "--tunnel", tunnels.file(), command=python(program), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "up\n"
+        (status,) = json.loads(_tunnel(tunnels, "status", "--json").stdout)
+        assert (status["state"], status["protocol"]) == ("connected", "WireGuard")
+        assert status["peers"][0]["public_key"] == tunnels.server.public
+        assert status["peers"][0]["handshakes"] == 1
+        assert status["paths"][0]["from"] == tunnels.lab["client"].address4
+        shown = _tunnel(tunnels, "status").stdout
+        assert "wireguard: connected, for" in shown
+        assert "Towpath, in user space" in shown
+        assert tunnels.client.secret not in shown
+        file = tmp_path / "inner.pcapng"
+        command = [TOWPATH, "tunnel", "capture", "-w", str(file), "--seconds", "30"]
+        with run.host.popen(command, stderr=subprocess.PIPE, text=True) as capturing:
+            assert capturing.stderr is not None
+            assert "capturing to" in capturing.stderr.readline()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "b'seen by tshark'\n"
+            capturing.send_signal(signal.SIGINT)
+            assert capturing.wait(10) == 0
+    words = ["tshark", "-r", str(file), "-Y", "tcp.port == 7 && data", "-T", "fields", "-e", "data"]
+    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert found == [b"seen by tshark".hex()] * 2

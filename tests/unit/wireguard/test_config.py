@@ -1,0 +1,90 @@
+"""wg-quick files: what providers hand out is read, and a mistake is shown by its line without showing a key."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from towpath.errors import ConfigInvalid
+from towpath.extensions.wireguard.config import read_config
+from towpath.extensions.wireguard.provider import Config
+
+SECRET = base64.b64encode(b"s" * 32).decode()
+PUBLIC = base64.b64encode(b"p" * 32).decode()
+SHARED = base64.b64encode(b"q" * 32).decode()
+GOOD = f"""\
+# from a provider
+[Interface]
+privatekey = {SECRET}   # lower case, a comment behind
+Address = 10.7.0.2/32, fd07::2/128
+Address = 10.8.0.2/24
+DNS = 10.7.0.1, fd07::1, corp.test
+MTU = 1380
+PostUp = iptables -A FORWARD -i %i -j ACCEPT
+
+[Peer]
+PublicKey = {PUBLIC}
+PresharedKey = {SHARED}
+AllowedIPs = 0.0.0.0/0, ::/0
+AllowedIPs = 192.168.3.7/24
+Endpoint = [2001:db8::9]:51820
+PersistentKeepalive = 25
+"""
+
+
+def test_a_provider_s_file_is_read_whole() -> None:
+    config = read_config(GOOD, "wg0.conf")
+    (peer,) = config.peers
+    assert [str(one) for one in config.addresses] == ["10.7.0.2/32", "fd07::2/128", "10.8.0.2/24"]
+    assert (config.dns, config.search, config.mtu) == (("10.7.0.1", "fd07::1"), ("corp.test",), 1380)
+    assert [str(one) for one in peer.allowed] == ["0.0.0.0/0", "::/0", "192.168.3.0/24"]
+    assert (peer.endpoint, peer.keepalive, peer.preshared_key) == (("2001:db8::9", 51820), 25, b"q" * 32)
+    assert config.ignored == ("wg0.conf:8: PostUp has no effect: no command of the file is run",)
+
+
+def swapped(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("", "", "there is no [Interface]"),
+        (f"[Interface]\nPrivateKey = {SECRET}\nAddress = 10.0.0.1/32\n", "", "there is no [Peer]"),
+        (swapped("[Interface]", "[Interfaces]"), ":2", "unknown section '[Interfaces]'"),
+        (swapped("[Interface]", "MTU = 3"), ":2", "MTU stands before any section"),
+        (swapped("[Peer]", "[Interface]"), ":11", "PublicKey does not belong into [Interface]"),
+        (swapped("Endpoint", "EndPiont"), ":15", "unknown key 'EndPiont'"),
+        (swapped(f"privatekey = {SECRET}", f"PrivateKey = {SECRET[:-2]}"), ":3", "PrivateKey is not a key in base64"),
+        (swapped(f"privatekey = {SECRET}", SECRET[:-1]), ":3", "this is neither a [Section] nor KEY = VALUE"),
+        (swapped(f"privatekey = {SECRET}", ""), ":2", "[Interface] has no PrivateKey"),
+        (swapped(f"PublicKey = {PUBLIC}", ""), ":10", "[Peer] has no PublicKey"),
+        (swapped("10.7.0.2/32", "10.7.0.2/33"), ":4", "Address: '10.7.0.2/33' is no address"),
+        (swapped("fd07::2/128", ""), ":4", "Address: an empty entry between commas"),
+        (swapped("MTU = 1380", "MTU = 100"), ":7", "MTU cannot be '100'"),
+        (swapped("MTU = 1380", "MTU ="), ":7", "MTU has no value"),
+        (swapped("MTU = 1380", "MTU = 1380\nMTU = 1380"), ":8", "MTU stands already in line 7"),
+        (swapped("192.168.3.7/24", "192.168.3.7/a"), ":14", "AllowedIPs: '192.168.3.7/a' is no prefix"),
+        (swapped("[2001:db8::9]:51820", "2001:db8::9:51820"), ":15", "Endpoint cannot be '2001:db8::9:51820'"),
+        (swapped("[2001:db8::9]:51820", "vpn.test"), ":15", "Endpoint cannot be 'vpn.test'"),
+        (swapped("[2001:db8::9]:51820", "vpn.test:70000"), ":15", "Endpoint cannot be 'vpn.test:70000'"),
+        (swapped("= 25", "= often"), ":16", "PersistentKeepalive cannot be 'often'"),
+        (GOOD + f"[Peer]\nPublicKey = {PUBLIC}\n", ":18", "the peer of line 11 has the same PublicKey"),
+    ],
+)
+def test_a_mistake_is_shown_by_its_line_and_never_shows_a_key(text: str, line: str, says: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        read_config(text, "wg0.conf")
+    assert caught.value.where == f"wg0.conf{line}"
+    assert caught.value.reason == says
+    for secret in (SECRET, SHARED):
+        assert secret[:20] not in f"{caught.value} {caught.value.hint}"
+
+
+def test_no_repr_shows_a_secret() -> None:
+    config = read_config(GOOD, "wg0.conf")
+    shown = repr(config) + repr(Config("wg0.conf", GOOD))
+    for secret in (SECRET, SHARED, "qqqq", "ssss"):
+        assert secret not in shown
