@@ -6,6 +6,7 @@ works in all, spread over rounds in which the parties take turns.
 
 NAMES = (
     "run_overhead",
+    "run_policy",
     "run_connections",
     "relay_throughput",
     "filter_connections",

@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.rounds import Absent
 
-__all__ = ["npm_environment", "program", "sandbox_runtime", "towpath_run"]
+__all__ = ["npm_environment", "program", "sandbox_runtime", "sandlock", "towpath_run"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _NPM = _ROOT / ".cache" / "npm" / "node_modules" / ".bin"
@@ -42,6 +43,14 @@ def sandbox_runtime(folder: str, *domains: str) -> list[str]:
     files = {"denyRead": [], "allowWrite": ["/tmp"], "denyWrite": []}
     settings.write_text(json.dumps({"network": network, "filesystem": files}))
     return [str(_NPM / "srt"), "--settings", str(settings)]
+
+
+def sandlock(*rules: str) -> list[str]:
+    """A command under sandlock with these rules, to be followed by it. Raises `Absent`."""
+    if find_spec("sandlock") is None:
+        raise Absent("sandlock is not installed: make peers")
+    runner = Path(__file__).with_name("programs") / "sandlocked.py"
+    return [sys.executable, str(runner), ",".join(rules)]
 
 
 def npm_environment() -> dict[str, str]:

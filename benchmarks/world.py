@@ -29,6 +29,7 @@ http {{
   server {{
     listen 80 backlog=4096; listen 8080 backlog=4096; listen 443 ssl backlog=4096;
     location / {{ return 200 "hello\\n"; }}
+    location /files/ {{ root {folder}; }}
   }}
 }}
 """

@@ -2,7 +2,7 @@
 # Installs the peers that come from PyPI into .venv. Where that fails they stay missing: never an error.
 set -eu
 cd "$(dirname "$0")/.."
-wanted="picows==2.3.1"
+wanted="picows==2.3.1 sandlock==0.9.0"
 
 [ "$wanted" != "$(cat .cache/pypi-peers.stamp 2>/dev/null)" ] || exit 0
 # shellcheck disable=SC2086

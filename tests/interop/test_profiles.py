@@ -284,6 +284,21 @@ def test_profiles_may_be_joined(run: Runner, tmp_path: Path) -> None:
     assert run("--profile", "pip", command=command).code != 0
 
 
+def test_the_page_for_newcomers_holds(run: Runner, tmp_path: Path) -> None:
+    needs("npm")
+    page = (Path(__file__).resolve().parents[2] / "docs/guides/agent.md").read_text()
+    policy = tmp_path / "agent.toml"
+    policy.write_text(page.partition("```toml\n")[2].partition("```")[0])
+    command = (
+        "npm install --no-fund --prefix . demo-package >&2 && git clone -q https://github.com/demo.git >&2 && "
+        "echo done; curl -sS --max-time 5 https://pypi.org/simple/demo-package/ >/dev/null; echo $?"
+    )
+    done = run("--policy", str(policy), command=command, env=environment(tmp_path), cwd=tmp_path)
+    assert done.out.splitlines() == ["done", "6"], done.err
+    assert reached(done) == {"registry.npmjs.org", "github.com"}
+    assert "to allow it: --allow pypi.org" in done.err
+
+
 def test_every_profile_that_is_shipped_is_proved_here() -> None:
     source = Path(__file__).read_text()
     assert [name for name in profile.names() if f'"{name}"' not in source] == []

@@ -10,7 +10,7 @@ import pytest
 from tests.support.encrypted_dns import NAME, Certificates, quic_server, unbound
 from tests.support.filters import Author
 from tests.support.peers import need
-from tests.support.running import Runner
+from tests.support.running import TOWPATH, Runner
 
 from towpath.testing import Lab, LabPlan
 
@@ -133,3 +133,27 @@ def test_a_file_that_cannot_be_used_is_named(run: Runner, certificates: Certific
     assert done.code == 125
     assert "nothing.pem" in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("server", [*SERVERS.values(), f"quic://{NAME}@{QUIC}"], ids=[*SERVERS.keys(), "quic"])
+def test_the_command_asks_by_every_protocol(world: Lab, certificates: Certificates, server: str) -> None:
+    words = [TOWPATH, "dns", "query", "n.many.test", "--type", "A", "--ca", str(certificates.authority)]
+    done = world["client"].run([*words, "--server", server, "--json"])
+    assert json.loads(done.stdout)["addresses"] == ["192.0.2.130" if "quic" in server else "192.0.2.80"], done.stderr
+
+
+def test_the_command_does_not_believe_a_stranger(world: Lab, certificates: Certificates) -> None:
+    words = [TOWPATH, "resolve", "n.many.test", "--type", "A", "--ca", str(certificates.stranger)]
+    for server in (SERVERS["tls"], SERVERS["https"], f"quic://{NAME}@{QUIC}"):
+        done = world["client"].run([*words, "--server", server])
+        assert done.returncode == 2
+        assert "certificate" in done.stdout
+
+
+def test_every_protocol_side_by_side(world: Lab, certificates: Certificates) -> None:
+    servers = [word for server in SERVERS.values() for word in ("--server", server)]
+    words = [TOWPATH, "resolve", "n.many.test", "--type", "A", "--ca", str(certificates.authority), "--compare"]
+    done = world["client"].run([*words, *servers])
+    assert done.returncode == 0
+    assert done.stdout.count("192.0.2.80") == len(SERVERS)
+    assert "5 servers: all say the same" in done.stderr

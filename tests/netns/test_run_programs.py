@@ -14,7 +14,9 @@ def test_a_rule_for_a_program_is_for_no_other(run: Runner) -> None:
     done = run("--allow", "web.test:443 by curl", command=command)
     assert done.out.splitlines() == ["200", "4"]
     refused = [flow for flow in done.flows if flow["program"] == "wget" and flow["verdict"] == "refused"]
-    assert {flow["reason"] for flow in refused} == {"it is for curl, not for /usr/bin/wget"}
+    assert {flow["reason"] for flow in refused} == {
+        "--allow 'web.test:443 by curl': it is for curl, not for /usr/bin/wget"
+    }
     assert {flow["hint"] for flow in refused} == {"--allow web.test:443"}
     assert done.only(program="curl", verdict="allowed")["rule"] == "web.test:443 by curl"
 

@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "trust": "judge a certificate: good, for this name, on this date, under this policy; if not, why",
     "interfaces": "list network interfaces: type, state, addresses; watch them change",
     "resolve": "look a name up: every answer with its source, server, lifetime and reason",
+    "dns": "ask resolvers side by side, or watch the names of a run live",
     "nc": "join standard input and output to a connection of any kind: netcat with TLS, reports, and reasons",
     "path": "say what a connection would use now, or why there is no path",
     "completion": "print what a shell needs to complete this command",

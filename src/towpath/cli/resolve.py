@@ -8,18 +8,20 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from towpath.errors import Misuse, NameUnknown, ResolutionFailed
+from towpath.errors import ConfigInvalid, Misuse, NameUnknown, ResolutionFailed
 
 if TYPE_CHECKING:
-    from towpath.names import Answer, Resolution, Server
+    from towpath.names import Answer, Dial, Resolution, Server
 
-__all__ = ["add"]
+__all__ = ["ABSENT", "FOUND", "NOT_ASKED", "add", "dial_of", "resolution_of", "servers_of"]
 
 _EXAMPLES = """\
 examples:
   towpath resolve news.example                        addresses and service bindings
   towpath resolve news.example --type MX,TXT          other records
   towpath resolve news.example --server 192.0.2.53    ask one server; 192.0.2.53#5353 for another port
+  towpath resolve news.example --server tls://dns.example@192.0.2.53          over TLS; also https:// and quic://
+  towpath resolve news.example --compare --server 192.0.2.53 --server https://dns.example/dns-query
   towpath resolve wiki --search                       with the search domains of resolv.conf
   towpath resolve 192.0.2.1 --type PTR                the name of an address
   towpath resolve news.example --explain              why each address stands where it does, and what a race would do
@@ -39,7 +41,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     parser.add_argument("name", metavar="NAME", help="a name, or an address with --type PTR")
     parser.add_argument("--type", metavar="TYPES", help=f"types of records, with commas ({_DEFAULT_KINDS})")
-    parser.add_argument("--server", metavar="IP", action="append", help="ask this one; may be given several times")
+    parser.add_argument(
+        "--server",
+        metavar="SERVER",
+        action="append",
+        help="ask this one: IP[#PORT] or SCHEME://NAME[@IP,...][:PORT][/PATH]; may be given several times",
+    )
+    parser.add_argument("--compare", action="store_true", help="ask each --server, and show them side by side")
+    parser.add_argument("--ca", metavar="FILE.pem", default="", help="trust these authorities, not the system's")
+    parser.add_argument("--identity", metavar="FILE.pem", default="", help="show this certificate, with its key")
     parser.add_argument("--tcp", action="store_true", help="ask over TCP from the start")
     parser.add_argument("--search", action="store_true", help="try the search domains of resolv.conf too")
     parser.add_argument("--system", action="store_true", help="ask getaddrinfo(3), as most programs do")
@@ -52,13 +62,17 @@ def _call(options: argparse.Namespace) -> int:
     import asyncio
 
     name, kinds = _question(options)
-    if options.system and (options.server or options.tcp or options.search):
-        raise Misuse("--system asks getaddrinfo alone: it knows nothing of --server, --tcp and --search")
+    if options.system and (options.server or options.tcp or options.search or options.compare):
+        raise Misuse("--system asks getaddrinfo alone: it knows nothing of --server, --tcp, --search and --compare")
+    if options.compare:
+        from towpath.cli.resolve_compare import compare
+
+        return compare(options, name, kinds)
     code, error = FOUND, None
     try:
         resolution = asyncio.run(_resolve(options, name, kinds))
     except ResolutionFailed as failed:
-        resolution, error = _resolution_of(failed), failed
+        resolution, error = resolution_of(failed), failed
         code = ABSENT if isinstance(failed, NameUnknown) else NOT_ASKED
     if options.json:
         _print_json(resolution, error, explain=options.explain)
@@ -91,8 +105,8 @@ async def _resolve(options: argparse.Namespace, name: str, kinds: list[str]) -> 
         return await system.resolve(name, kinds)
     servers = None
     if options.server or options.tcp:
-        servers = [_server(text, tcp=options.tcp) for text in options.server or _configured()]
-    async with Resolver(servers=servers, search=None if options.search else ()) as resolver:
+        servers = [one for text in options.server or _configured() for one in await servers_of(text, tcp=options.tcp)]
+    async with Resolver(servers=servers, search=None if options.search else (), dial=dial_of(options)) as resolver:
         return await resolver.resolve(name, kinds)
 
 
@@ -102,20 +116,37 @@ def _configured() -> list[str]:
     return [server.address for server in SystemFiles().configuration.servers]
 
 
-def _server(text: str, *, tcp: bool) -> Server:
-    from towpath.names import Server
-    from towpath.wire.address import pack
+def dial_of(options: argparse.Namespace) -> Dial:
+    """What carries messages, with the files that were given. Raises `ConfigInvalid`."""
+    from towpath.names.channel import dial
 
-    address, hash_mark, port = text.partition("#")
-    known = pack(address.partition("%")[0])
-    if known is None or (hash_mark and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
-        error = Misuse(f"--server {text}: not the address of a server")
-        error.hint = "as in 192.0.2.53, 2001:db8::53 or 192.0.2.53#5353"
-        raise error
-    return Server(address, int(port) if port else 53, "tcp" if tcp else "udp")
+    if not options.ca and not options.identity:
+        return dial
+    from towpath.names.secure_channel import SecureDial
+
+    try:
+        return SecureDial(options.ca, options.identity)
+    except OSError as error:
+        given = " and ".join(path for path in (options.ca, options.identity) if path)
+        raise ConfigInvalid("--ca, --identity", f"{given}: {error.strerror or error}", "PEM files are wanted") from None
 
 
-def _resolution_of(failed: ResolutionFailed) -> Resolution:
+async def servers_of(text: str, *, tcp: bool) -> list[Server]:
+    """The servers that a text names; one that has a name alone is looked up. Raises `ConfigInvalid`, `NameUnknown`."""
+    from towpath.names import Resolver, Server
+    from towpath.names.upstream import parse_upstream
+
+    upstream = parse_upstream(text, "--server")
+    addresses = upstream.addresses
+    if not addresses:
+        async with Resolver() as resolver:
+            addresses = tuple(found.address for found in (await resolver.resolve(upstream.name)).addresses)
+    protocol = "tcp" if tcp and upstream.protocol == "udp" else upstream.protocol
+    return [Server(address, upstream.port, protocol, upstream.name, upstream.path) for address in addresses]
+
+
+def resolution_of(failed: ResolutionFailed) -> Resolution:
+    """What was learnt before it failed."""
     from towpath.names import Resolution
 
     assert isinstance(failed.resolution, Resolution)

@@ -25,7 +25,10 @@ _NOTED_AGAIN = 30
 
 
 class Asked(NamedTuple):
-    """A question as it came: who asked whom, packed, and how the answer goes back."""
+    """A question as it came: who asked whom, packed, and how the answer goes back.
+
+    `epoch` is kept by who answers: what holds may have changed until there is an answer.
+    """
 
     data: bytes
     transport: str
@@ -33,6 +36,7 @@ class Asked(NamedTuple):
     source_port: int
     address: bytes
     reply: Callable[[bytes], None]
+    epoch: int = 0
 
 
 class DnsListener:

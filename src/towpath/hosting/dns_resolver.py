@@ -27,6 +27,7 @@ _A_IN = b"\0\1\0\1"
 
 Admit = Callable[[str, bytes, int], Scanned]
 """Reads an answer to a question for a name that ends at an offset; raises `PeerViolation`."""
+_Identity = tuple[bytes, int, int]
 Done = Callable[[Entry | None, str], None]
 
 
@@ -77,7 +78,8 @@ class NameResolver:
         self.mixed_case = False
         self._located: dict[str, tuple[tuple[str, ...], float]] = {}
         self._known_groups: dict[Group, Group] = {}
-        self._flights: dict[tuple[bytes, int], _Flight] = {}
+        self._epoch = 0
+        self._flights: dict[_Identity, _Flight] = {}
         self._standings: dict[Server, Standing] = {}
         self._patience = Patience(loop, _TRY)
         self._patience_secure = Patience(loop, _TRY_SECURE)
@@ -109,7 +111,7 @@ class NameResolver:
             self._resolve(key, name, done, chosen, keep, screen)
 
     def _resolve(self, key: bytes, name: str, done: Done, chosen: Group | None, keep: bool, screen: bool) -> None:
-        identity = key, id(chosen)
+        identity = key, id(chosen), self._epoch
         flight = self._flights.get(identity)
         if flight is not None:
             flight.waiting.append(done)
@@ -125,6 +127,12 @@ class NameResolver:
         self._flights[identity] = flight
         for _ in range(2 if chosen.mode == "race" else 1):
             self._next(identity, flight)
+
+    def forget(self) -> None:
+        """What is on its way is for those alone who have asked already."""
+        for flight in self._flights.values():
+            flight.keep = False
+        self._epoch += 1
 
     def renew(self, name_of: Callable[[bytes], str], may: Callable[[bytes], bool]) -> None:
         """Asks anew for what the cache wants renewed, as far as that may be asked for."""
@@ -191,7 +199,7 @@ class NameResolver:
     def _standing(self, server: Server) -> Standing:
         return self._standings.setdefault(server, Standing())
 
-    def _next(self, identity: tuple[bytes, int], flight: _Flight) -> None:
+    def _next(self, identity: _Identity, flight: _Flight) -> None:
         if identity not in self._flights:
             return
         server = next(flight.servers, None)
@@ -201,7 +209,7 @@ class NameResolver:
             return
         self._ask(identity, flight, server, server.upstream.protocol)
 
-    def _ask(self, identity: tuple[bytes, int], flight: _Flight, server: Server, protocol: str) -> None:
+    def _ask(self, identity: _Identity, flight: _Flight, server: Server, protocol: str) -> None:
         question = flight.question
         message = bare_question(
             _spelled(question[:-4], os.urandom(32)) if self.mixed_case else question[:-4],
@@ -232,7 +240,7 @@ class NameResolver:
             flight.asks.add(ask)
             patience.begin(ask, too_late)
 
-    def _failed(self, identity: tuple[bytes, int], flight: _Flight, server: Server, reason: str) -> None:
+    def _failed(self, identity: _Identity, flight: _Flight, server: Server, reason: str) -> None:
         if reason != NO_SOCKET:
             self._standing(server).failed(time.monotonic())
         flight.troubles.append(f"{server}: {reason}")
@@ -240,7 +248,7 @@ class NameResolver:
 
     def _heard(
         self,
-        identity: tuple[bytes, int],
+        identity: _Identity,
         flight: _Flight,
         server: Server,
         protocol: str,
@@ -271,7 +279,7 @@ class NameResolver:
         flight.troubles.append(f"{server}: answered with code {scanned.rcode}")
         self._next(identity, flight)
 
-    def _give_up(self, identity: tuple[bytes, int], flight: _Flight) -> None:
+    def _give_up(self, identity: _Identity, flight: _Flight) -> None:
         stale = self.cache.failed(flight.key) if flight.keep else None
         if stale is not None:
             self._finish(identity, flight, stale, "")
@@ -280,7 +288,7 @@ class NameResolver:
         else:
             self._finish(identity, flight, None, "; ".join(dict.fromkeys(flight.troubles)) or "no answer")
 
-    def _finish(self, identity: tuple[bytes, int], flight: _Flight, entry: Entry | None, trouble: str) -> None:
+    def _finish(self, identity: _Identity, flight: _Flight, entry: Entry | None, trouble: str) -> None:
         self._flights.pop(identity, None)
         for ask in flight.asks:
             ask.cancel()

@@ -11,9 +11,7 @@ from towpath.dns_proxy.groups import Group, Groups
 from towpath.errors import Misuse, PeerViolation
 from towpath.hosting.dns_listen import Asked
 from towpath.hosting.dns_resolver import Admit, NameResolver
-from towpath.hosting.session import Failure
-from towpath.providers.dns import Answer, Forward, Refuse
-from towpath.providers.verdict import Drop
+from towpath.hosting.failure import Failure
 from towpath.wire import dns, dns_message, dns_scan
 from towpath.wire.address import pack
 
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from towpath.hosting.dns_exchange import Exchanges, Server
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.hosting.loop import Loop
+    from towpath.providers.dns import Answer, Refuse
     from towpath.providers.flow import Question
 
 __all__ = ["NameService", "name_in"]
@@ -62,6 +61,7 @@ class NameService:
         self._noted = noted
         self._may_renew = may_renew
         self._say = say
+        self._epoch = 0
         self._waiting: dict[bytes, list[Callable[[Any], None]]] = {}
         self.resolver = NameResolver(loop, self.cache, exchanges, self._groups(), system, admit, answered)
         if proxy is not None:
@@ -78,9 +78,16 @@ class NameService:
         self._system = self.resolver.system = system
         self.renew()
 
+    def forget(self) -> None:
+        """What was answered before, or is on its way, is not given to others any more."""
+        self._epoch += 1
+        self._waiting.clear()
+        self.cache.flush()
+        self.resolver.forget()
+
     def renew(self) -> None:
         """Takes over the settings of the proxy that is in force, and forgets what was answered before."""
-        self.cache.flush()
+        self.forget()
         self.resolver.groups = self._groups()
         if self._proxy is not None:
             settings = self._proxy.settings
@@ -100,6 +107,7 @@ class NameService:
         if question.klass != dns_message.IN or question.type in (_AXFR, _IXFR):
             asked.reply(dns_scan.error_answer(data, _REFUSED) or b"")
             return
+        asked = asked._replace(epoch=self._epoch)
         key = key_of(data, question)
         proxy = self._proxy
         entry = self.cache.find(key, int(time.monotonic())) if self.direct else None
@@ -121,6 +129,9 @@ class NameService:
         describe: Describe,
         refused: Refused,
     ) -> None:
+        # Here and below: a proxy has loaded its words. A run without one does not wait for them (decision 0006).
+        from towpath.providers.dns import Forward, Refuse
+
         rule = proxy.rule(question.name)
         if rule == "refuse":
             self._decided(asked, question, key, refused, Refuse(_RULE))
@@ -135,13 +146,17 @@ class NameService:
                 self._waiting[key] = waiting
 
             def answered(verdict: Any) -> None:
-                self._waiting.pop(key, None)
+                if self._waiting.get(key) is waiting:
+                    del self._waiting[key]
                 for decided in waiting:
                     decided(verdict)
 
             proxy.ask(describe(), answered)
 
     def _decided(self, asked: Asked, question: dns.Question, key: bytes, refused: Refused, verdict: Any) -> None:
+        from towpath.providers.dns import Answer, Forward, Refuse
+        from towpath.providers.verdict import Drop
+
         assert self._proxy is not None
         if isinstance(verdict, Drop):
             refused(f"{self._proxy.name}: {verdict.reason}")
@@ -150,7 +165,7 @@ class NameService:
             text = f"the DNS proxy {self._proxy.name}: {verdict.reason}"
             asked.reply(dns.failure(asked.data, question, text, _OTHER_ERROR))
         elif isinstance(verdict, Refuse):
-            entry = self._keep(key, _refusal(asked.data, question, self._proxy.name, verdict))
+            entry = self._keep(asked, key, _refusal(asked.data, question, self._proxy.name, verdict))
             entry.refusal = f"{self._proxy.name}: {verdict.reason}"
             self._give(asked, question, entry, refused)
         elif isinstance(verdict, Answer):
@@ -171,9 +186,11 @@ class NameService:
         text = f"the DNS proxy {self._proxy.name} made a mistake: {reason}"
         asked.reply(dns.failure(asked.data, question, text, _OTHER_ERROR))
 
-    def _keep(self, key: bytes, scanned: dns_scan.Scanned) -> Entry:
+    def _keep(self, asked: Asked, key: bytes, scanned: dns_scan.Scanned) -> Entry:
         second = int(time.monotonic())
-        return self.cache.store(key, scanned, second, own=True) if self.direct else Entry(key, scanned, second, 1)
+        if self.direct and asked.epoch == self._epoch:
+            return self.cache.store(key, scanned, second, own=True)
+        return Entry(key, scanned, second, scanned.ttl)
 
     def _own(self, asked: Asked, question: dns.Question, key: bytes, answer: Answer, refused: Refused) -> None:
         if answer.alias:
@@ -194,7 +211,7 @@ class NameService:
         except (PeerViolation, Misuse) as error:
             self._fail(asked, question, str(error))
             return
-        self._give(asked, question, self._keep(key, scanned._replace(ttl=answer.ttl)), refused)
+        self._give(asked, question, self._keep(asked, key, scanned._replace(ttl=answer.ttl)), refused)
 
     def _alias(self, asked: Asked, question: dns.Question, key: bytes, answer: Answer) -> None:
         """The records of another name, behind an alias that leads there."""
@@ -217,7 +234,7 @@ class NameService:
                 asked.reply(dns.failure(asked.data, question, f"the alias {alias}: {violation}"))
                 return
             ttl = min(answer.ttl, max(0, entry.expires - int(time.monotonic())))
-            self._give(asked, question, self._keep(key, scanned._replace(ttl=ttl)), lambda _reason: None)
+            self._give(asked, question, self._keep(asked, key, scanned._replace(ttl=ttl)), lambda _reason: None)
 
         self.resolver.resolve(target + key[-1:], alias, found, keep=False, screen=False)
 
@@ -242,7 +259,8 @@ class NameService:
             refused(entry.refusal)
         if asked.transport == "udp":
             limit = min(question.payload_size, _DATAGRAM)
-            asked.reply(self.cache.prepare(entry, asked.data, question, second, limit))
+            answer = self.cache.prepare if asked.epoch == self._epoch else self.cache.answer
+            asked.reply(answer(entry, asked.data, question, second, limit))
         else:
             asked.reply(self.cache.answer(entry, asked.data, question, second, _LARGEST))
         if second != entry.noted:

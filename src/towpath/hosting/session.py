@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from towpath.errors import ConfigInvalid, TimedOut, TowpathError
 from towpath.hosting import messages
+from towpath.hosting.failure import Failure
 from towpath.hosting.link import WorkerLink
 from towpath.providers.dns import NO_SYSTEM_DNS, Answer, DNSProxySettings, Forward, Refuse, SystemDNSSettings
 from towpath.providers.reasons import StopReason
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from towpath.providers.flow import FlowReport
     from towpath.providers.provider import Prompt, Reply
 
-__all__ = ["DNS_VERDICTS", "PASSED_ON_FAILURE", "Failure", "FilterSession", "OnFailure", "Services", "Vocabulary"]
+__all__ = ["DNS_VERDICTS", "PASSED_ON_FAILURE", "FilterSession", "OnFailure", "Services", "Vocabulary"]
 
 OnFailure: TypeAlias = Literal["block", "pass"]
 
@@ -58,12 +59,6 @@ class Services(NamedTuple):
     update: Callable[[FilterSession, int, FlowVerdict], bool]
     asked_again: Callable[[FilterSession], None]
     """A new worker has taken over: paused flows are to be asked about again."""
-
-
-class Failure(NamedTuple):
-    """In place of a verdict, where what fails must not look like one."""
-
-    reason: str
 
 
 class Vocabulary(NamedTuple):

@@ -36,10 +36,17 @@ Dial = Callable[[Server, str], Awaitable[Channel]]
 
 
 async def dial(server: Server, protocol: str) -> Channel:
-    """A channel over ``udp``, ``tcp`` or ``mdns``, from a port that the kernel draws. Raises `OSError`, `Misuse`."""
+    """A channel by the protocol of a `Server`, from a port that the kernel draws. Raises `OSError`, `Misuse`.
+
+    Certificates are checked against the system's authorities; `towpath.names.secure_channel` has the others.
+    """
     family = socket.AF_INET6 if ":" in server.address else socket.AF_INET
     if protocol == "mdns":
         return _Multicast(server, family)
+    if protocol in ("tls", "https", "quic"):
+        from towpath.names.secure_channel import SecureDial
+
+        return await SecureDial()(server, protocol)
     if protocol not in ("udp", "tcp"):
         raise Misuse(f"nothing here speaks DNS over {protocol}")
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM

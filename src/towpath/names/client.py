@@ -22,14 +22,21 @@ _AD_IN_QUERY = 0x20
 
 
 class Server(NamedTuple):
-    """A resolver: its address (an IPv6 one may have a zone), its port, and how it is spoken to first."""
+    """A resolver: its address (an IPv6 one may have a zone), its port, and how it is spoken to first.
+
+    `protocol` is "udp", "tcp", "mdns", "tls", "https" or "quic". For the last three `name` is what the certificate must
+    be for (the address, where it is empty), and `path` that of https.
+    """
 
     address: str
     port: int = 53
     protocol: str = "udp"
+    name: str = ""
+    path: str = ""
 
     def __str__(self) -> str:
-        return self.address if self.port == 53 else f"{self.address}#{self.port}"
+        at = self.address if self.port in (53, 853, 443) else f"{self.address}#{self.port}"
+        return f"{self.name} ({at})" if self.name else at
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,12 +40,12 @@ def not_covered(
     for rule, considered in close:
         if flow.name is not None and rule.host.named and rule.host.matches_name(flow.name):
             resolved = rule.host.matches_any_name(flow.names)
-            return considered.why, "", _seen_hint(flow, rule) if resolved else None
+            return _why(rule, considered), "", _seen_hint(flow, rule) if resolved else None
     if close:
         if flow.scheme in BYTES and flow.name is not None and flow.names and flow.name not in flow.names:
             # Allowing the name alone would not do: it was asked of an address that is another's.
             return f"{close[0][1].why}, and the address is {flow.names[0]}'s", "", None
-        return close[0][1].why, "", _seen_hint(flow, close[0][0])
+        return _why(*close[0]), "", _seen_hint(flow, close[0][0])
     label = flow.names[0] if flow.names else flow.address
     what = f"{flow.transport} to {label}" + (f" port {flow.port}" if flow.port else "")
     if near:
@@ -58,6 +58,11 @@ def not_covered(
         "",
         option(flow, label),
     )
+
+
+def _why(rule: Rule, considered: Considered) -> str:
+    """What a narrowed rule has against a flow needs the rule beside it to be understood."""
+    return f"{rule.shown}: {considered.why}" if rule.request is not None or rule.by is not None else considered.why
 
 
 def _seen_hint(flow: Flow, rule: Rule) -> str | None:

@@ -1,29 +1,27 @@
 """DNS of a run: port 53 of every address is answered here, from the host's resolvers, for allowed names only.
 
 The order of questions is policy, filters, then the cache and whoever answers what it does not hold. What is kept was
-screened for its name before it was kept, and a rule never changes while a run lasts; so an answer that is kept may be
-given again without asking anybody, unless a filter wants to hear of every question.
+screened for its name before it was kept, and forgotten when the rules change; so an answer that is kept may be given
+again without asking anybody, unless a filter wants to hear of every question.
 """
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from towpath.dns_proxy.cache import Entry
-from towpath.dns_proxy.groups import Group
+from towpath.dns_proxy.counts import NameCounts
 from towpath.errors import PeerViolation
 from towpath.hosting.dns_carriers import Carriers
-from towpath.hosting.dns_exchange import Exchanges
+from towpath.hosting.dns_exchange import Exchanges, Server
 from towpath.hosting.dns_listen import PORT, Asked, DnsListener
 from towpath.hosting.dns_service import NameService, name_in
-from towpath.names.upstream import parse_upstream
+from towpath.hosting.system_dns import system_group
 from towpath.policy.policy import Decision
-from towpath.providers.dns import SystemDNSSettings
-from towpath.sandbox.filtering import owner_of, question_seen
 from towpath.sandbox.flows import Flow
 from towpath.wire import dns, dns_scan
-from towpath.wire.address import pack
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
@@ -35,36 +33,11 @@ if TYPE_CHECKING:
     from towpath.sandbox.report import Ledger
     from towpath.sandbox.uplink import Uplink
 
-__all__ = ["DnsService", "resolvers", "system_settings"]
+__all__ = ["DnsService"]
 
 
-def resolvers(path: str = "/etc/resolv.conf") -> list[str]:
-    """The name servers of resolv.conf(5); without any, the local one."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            words = [line.split() for line in file]
-    except OSError:
-        words = []
-    return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"] or ["127.0.0.1"]
-
-
-def system_settings(path: str = "/etc/resolv.conf") -> SystemDNSSettings:
-    """What resolv.conf(5) says, as a DNS proxy sees it."""
-    search: tuple[str, ...] = ()
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for words in (line.split() for line in file):
-                if words and words[0] in ("search", "domain"):
-                    search = tuple(words[1:])
-    except OSError:
-        pass
-    return SystemDNSSettings(tuple(resolvers(path)), search)
-
-
-def system_group(servers: list[str]) -> Group:
-    """The servers of the system, for every name."""
-    usable = [server for server in servers if pack(server.partition("%")[0]) is not None]
-    return Group(tuple(parse_upstream(server, "/etc/resolv.conf") for server in usable or ["127.0.0.1"]))
+_AT_ONCE = 0.0005
+"""Seconds in which nothing but the cache answers."""
 
 
 class DnsService:
@@ -100,7 +73,9 @@ class DnsService:
             noted=self._noted,
             may_renew=self._may_renew,
             say=ledger.say,
+            answered=self._server_answered,
         )
+        self._counts: NameCounts | None = None
         self._listener = DnsListener(loop, self._names.cache, self._ask, direct=self._direct, noted=self._noted)
 
     def listen(self, intake: socket.socket) -> None:
@@ -113,9 +88,46 @@ class DnsService:
         self._listener.close()
         self._exchanges.close()
 
+    def watch(self, watching: bool) -> None:
+        """Counts names, or does so no more: then none of them passes without being seen."""
+        if watching != (self._counts is not None):
+            self._counts = NameCounts() if watching else None
+
+    def report(self) -> dict[str, Any]:
+        """What was counted."""
+        counted = self._counts or NameCounts()
+        return counted.report() | {
+            "kept": len(self._names.cache),
+            "bytes": self._names.cache.bytes,
+            "under_way": self._names.resolver.under_way,
+            "sockets": self._exchanges.open,
+        }
+
+    def _server_answered(self, server: Server, seconds: float) -> None:
+        if self._counts is not None:
+            self._counts.answered(str(server), seconds)
+
+    def _counting(self, counts: NameCounts, asked: Asked, name: str, flow: Flow) -> Asked:
+        """The same question, which is counted when it is answered."""
+        self._ledger.find_owner(flow)
+        program = flow.owner.program if flow.owner else "?"
+        begun = time.monotonic()
+
+        def reply(answer: bytes) -> None:
+            seconds = time.monotonic() - begun
+            if not flow.by:
+                counts.asked(name, program, cached=seconds < _AT_ONCE, seconds=seconds)
+            asked.reply(answer)
+
+        return asked._replace(reply=reply)
+
+    def forget(self) -> None:
+        """Another policy holds: nothing that was answered under the old one is given again."""
+        self._names.forget()
+
     def _direct(self) -> bool:
         hears = self._filtering is not None and self._filtering.hears_questions
-        return self._names.direct and self._ledger.learner is None and not hears
+        return self._names.direct and self._counts is None and self._ledger.learner is None and not hears
 
     def _ask(self, asked: Asked) -> None:
         try:
@@ -151,6 +163,8 @@ class DnsService:
     ) -> None:
         flow.name, flow.name_from = name, "question"
         self._ledger.question_refused(flow, decision, dns.type_name(question.type))
+        if self._counts is not None:
+            self._counts.refuse(name, flow.owner.program if flow.owner else "?")
         if not silent:
             text = f"refused by the network policy of this run: {decision.reason}"
             asked.reply(dns.refusal(asked.data, question, text))
@@ -160,6 +174,8 @@ class DnsService:
         kind = dns.type_name(question.type)
 
         def describe() -> QuestionSeen:
+            from towpath.sandbox.filtering import owner_of, question_seen
+
             assert self._proxy is not None
             owner, unknown = owner_of(self._ledger, flow)
             return question_seen(self._proxy.number(), flow, question.name, kind, owner, unknown)
@@ -167,7 +183,11 @@ class DnsService:
         def refused(reason: str) -> None:
             flow.name, flow.name_from, flow.by = name, "question", self._proxy.name if self._proxy else ""
             self._ledger.question_refused(flow, Decision("deny", None, f"the DNS proxy {reason}", "dns", None), kind)
+            if self._counts is not None:
+                self._counts.refuse(name, flow.owner.program if flow.owner else "?")
 
+        if self._counts is not None:
+            asked = self._counting(self._counts, asked, name, flow)
         self._names.answer(asked, question, describe, refused)
 
     def _may_renew(self, question: bytes) -> bool:

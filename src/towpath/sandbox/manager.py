@@ -41,6 +41,8 @@ _RECHECK_STOP = 0.05
 _VIEWER_PATIENCE = 5.0
 _VIEWER_INTERVAL = 0.05
 _COMMAND_PID = 2
+_LONGEST_POLICY = 16384
+"""Bytes of TOWPATH_POLICY: the environment of a program is passed whole, and has little room (execve(2))."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -68,7 +70,7 @@ class Manager:
             sys.stderr,
             level=options.level,
             records=self._report if as_json else None,
-            table=options.report == "table",
+            table=options.report in ("table", "markdown"),
         )
         self._learnt = self._open_learnt()
         self._capture = self._open_capture()
@@ -224,7 +226,7 @@ class Manager:
         """What only some runs need. Once the command runs, its files could answer for a module that is missing."""
         if self._options.report == "json":
             import json  # noqa: F401
-        if self._options.report == "table":
+        if self._options.report in ("table", "markdown"):
             import towpath.sandbox.table  # noqa: F401
         self._reads_quic = self._learnt is not None or any(
             slot[0] == "udp" for rule in self._policy.rules for slot in readable_slots(rule)
@@ -234,8 +236,14 @@ class Manager:
 
     def _policy_text(self) -> str:
         """For programs that ask why they are refused: the rules in deciding order, then what holds without one."""
-        rules = [f"{rule.action} {rule.text}" for rule in self._policy.rules]
-        return "; ".join([*rules, f"default {self._policy.default}"])
+        words, room = [], _LONGEST_POLICY
+        for rule in self._policy.rules:
+            words.append(f"{rule.action} {rule.text}")
+            room -= len(words[-1].encode()) + 2
+            if room < 0:
+                words[-1] = f"and {len(self._policy.rules) - len(words) + 1} rules more"
+                break
+        return "; ".join([*words, f"default {self._policy.default}"])
 
     def _pass_on(self, signals: system.signals.SignalReader) -> None:
         for number, from_terminal in signals.receive():
@@ -299,6 +307,10 @@ class Manager:
             from towpath.sandbox.table import print_table
 
             print_table(self._ledger, self._report)
+        elif self._options.report == "markdown":
+            from towpath.sandbox.table import print_markdown
+
+            print_markdown(self._ledger, self._options.argv, self._policy_text(), self._report)
         if self._report is not sys.stderr:
             self._seal_report()
         self._loop.close()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from towpath.errors import PeerViolation
 from towpath.hosting.loop import IN, Loop
 from towpath.hosting.names import NameEvidence
+from towpath.hosting.system_dns import resolvers
 from towpath.kernel.scope import DROP
 from towpath.kernel.system import SocketsMade, addresses, pipes
-from towpath.sandbox.dns import DnsService, resolvers
+from towpath.sandbox.dns import DnsService
 from towpath.sandbox.echo import EchoIntake
 from towpath.sandbox.judge import Judge
 from towpath.sandbox.publish import Published
@@ -142,6 +143,15 @@ class Services:
     def replace_policy(self, policy: Policy) -> None:
         """Decides by another one from now on; what is under way goes on."""
         self._judge.replace(policy)
+        self._dns.forget()
+
+    def watch_names(self, watching: bool) -> None:
+        """Counts the names that are asked for, or does so no more."""
+        self._dns.watch(watching)
+
+    def names(self) -> dict[str, Any]:
+        """What was counted of names."""
+        return self._dns.report()
 
     def under_way(self) -> list[tuple[Flow, int, int, int | None]]:
         """The flows that are open: bytes sent and received so far, and the round trip in microseconds if known."""

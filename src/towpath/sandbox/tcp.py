@@ -43,6 +43,8 @@ _ACCEPT_AT_ONCE = 64
 _HANDSHAKE_PATIENCE = 20.0
 _SWEEP_INTERVAL = 10.0
 _DEAD_FOR = 60.0
+_SPARE = 96
+"""Descriptors that are left for questions, datagrams and pipes when very many connections are open."""
 _HOST = HostUplink()
 _MARKS = {
     errno.ECONNREFUSED: ruleset.REFUSED,
@@ -84,6 +86,8 @@ class TcpIntake:
         self._dialled: dict[Key, tuple[Flow, socket.socket, Decision, float]] = {}
         self._dead: dict[Key, float] = {}
         self._streams: dict[Stream, Flow] = {}
+        self._looking = 0
+        self._most = max(1, (sockets.most_descriptors() - _SPARE) // 2)
         self._sweeping = False
         self._silence = Patience(loop, PATIENCE)
 
@@ -133,6 +137,11 @@ class TcpIntake:
         self._queue.verdict(packet_id, DROP)
 
     def _dial(self, packet_id: int, key: Key, flow: Flow, decision: Decision) -> None:
+        if len(self._streams) + self._looking + len(self._dialled) + len(self._dialling) >= self._most:
+            # Refused at once: a connection that could be dialled and not accepted would wait without a word.
+            self._ledger.warn(f"{self._most} connections are open, and more take descriptors that this user has not")
+            self._fail(packet_id, key, flow, errno.EMFILE)
+            return
         version = version_of(flow.address)
         try:
             uplink = _HOST if self._is_local(flow) else self._uplink
@@ -302,12 +311,16 @@ class TcpIntake:
     def _look(self, flow: Flow, client: socket.socket, server: socket.socket) -> None:
         done = self._ender(flow)
 
+        self._looking += 1
+
         def gone(reason: str) -> None:
+            self._looking -= 1
             self._reset(client)
             self._reset(server)
             done(0, 0, reason)
 
         def said(look: Look, words: FirstWords) -> None:
+            self._looking -= 1
             self._heard(flow, client, server, look, words)
 
         Look(self._loop, self._silence, client, server, said, gone)

@@ -39,11 +39,12 @@ _SIGNALS = {"interrupt": 2}
 
 
 class _Viewer:
-    __slots__ = ("heard", "socket", "unsent")
+    __slots__ = ("heard", "names", "socket", "unsent")
 
     def __init__(self, made: socket.socket) -> None:
         self.socket = made
         self.heard = b""
+        self.names = False
         self.unsent = b""
 
 
@@ -117,6 +118,23 @@ class Watched:
             self._ticking = True
             self._loop.later(_TICK, self._tick)
         self.followed()
+
+    def _follow_names(self, viewer: _Viewer) -> None:
+        """Counts the names that are asked for as long as somebody follows them."""
+        if not any(one.names for one in self._viewers.values()):
+            self._services.watch_names(True)
+            self._loop.later(_TICK, self._tick_names)
+        viewer.names = True
+
+    def _tick_names(self) -> None:
+        following = [viewer for viewer in self._viewers.values() if viewer.names]
+        if not following:
+            self._services.watch_names(False)
+            return
+        message = {"type": "names", "time": time.time(), **self._services.names()}
+        for viewer in following:
+            self._send(viewer, message)
+        self._loop.later(_TICK, self._tick_names)
 
     # What the ledger tells.
 
@@ -209,6 +227,9 @@ class Watched:
             what = asked["do"]
             if what == "follow":
                 self._follow(viewer)
+                return None
+            if what == "names":
+                self._follow_names(viewer)
                 return None
             if what in _SIGNALS:
                 self.send_signal(_SIGNALS[what])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 
 import pytest
@@ -80,3 +81,43 @@ def test_json_has_the_error_and_its_reasons() -> None:
     assert "a resolver refuses to answer" in found["error"]
     assert found["answers"][0]["extended_errors"][0]["code"] == 15
     assert found["answers"][0]["status"] == "refused"
+
+
+def test_servers_side_by_side_are_compared() -> None:
+    async def scenario() -> tuple[int, str]:
+        def other(asked: Asked) -> list[bytes]:
+            return [dns.answer(asked.query, [Record(asked.name, "TXT", 5, b"\5other")])]
+
+        async with serving(answers) as one, serving(other) as two:
+            words = [f"--server=127.0.0.1#{server.server.port}" for server in (one, two)]
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "towpath", "dns", "query", "some.test", "--type", "TXT", "--json"),
+                *("--compare", *words),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            output, _ = await process.communicate()
+            assert process.returncode is not None
+            return process.returncode, output.decode()
+
+    code, text = asyncio.run(scenario())
+    found = json.loads(text)
+    assert code == 1
+    assert found["agree"] is False
+    assert [one["answers"][0]["records"][0]["data"] for one in found["servers"]] == ['"words"', '"other"']
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ("nowhere", "is not an address"),
+        ("gopher://192.0.2.1", "no way to ask a DNS server"),
+        ("tls://192.0.2.1/x", "only https has a path"),
+    ],
+)
+def test_a_server_that_is_none_is_named(server: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "towpath", "resolve", "some.test", "--server", server], capture_output=True, text=True
+    )
+    assert done.returncode == 125
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,68 @@
+"""What a policy costs a build: small and large HTTPS downloads from an allowed host, with the start of the sandbox."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmarks.form import Measured
+from benchmarks.peers import npm_environment, program, sandbox_runtime, sandlock, towpath_run
+from benchmarks.rounds import Absent, Party, take_turns
+from benchmarks.world import NAME, Arena, arena
+
+_SMALL, _LARGE, _LARGE_BYTES = 200, 20, 8 << 20
+_LONGEST = 3.0
+"""Seconds that a party takes, about."""
+_FEWEST, _MOST = 2, 10
+_SCRIPT = """\
+set -e
+now() { date +%s%N; }
+begin=$(now)
+curl -sS -4 --cacert "$1/cert.pem" -H 'Connection: close' -o /dev/null "https://good.test/?[1-200]"
+middle=$(now)
+curl -sS -4 --cacert "$1/cert.pem" -H 'Connection: close' -o /dev/null "https://good.test/files/large?[1-20]"
+echo "figures $(( (middle - begin) / 1000 )) $(( ($(now) - middle) / 1000 ))"
+"""
+
+
+def run(seconds: float) -> Measured:
+    """The whole from start to end, and the two halves of the work as the command sees them."""
+    rounds = min(_MOST, max(_FEWEST, round(seconds / _LONGEST)))
+    with arena(web=True) as place:
+        files = Path(place.folder, "files")
+        files.mkdir()
+        (files / "large").write_bytes(bytes(_LARGE_BYTES))
+        script = Path(place.folder, "downloads.sh")
+        script.write_text(_SCRIPT)
+        program("curl")
+        measured = take_turns(
+            f"curl in a shell: {_SMALL} HTTPS downloads of 6 bytes and {_LARGE} of 8 MB, a new connection each, from "
+            "nginx on another Lab host, one host allowed; total_seconds is with the start and the end of the sandbox",
+            {
+                "no_sandbox": _party(place, script, lambda: []),
+                "towpath_run": _party(place, script, lambda: towpath_run("--allow", f"{NAME}:443")),
+                "sandlock": _party(place, script, lambda: sandlock(f"{NAME}:443")),
+                "sandbox_runtime": _party(place, script, lambda: sandbox_runtime(place.folder, NAME)),
+            },
+            rounds,
+        )
+    for peer in ("sandbox_runtime", "sandlock", "no_sandbox"):
+        measured.compare(f"vs_{peer}", "towpath_run", peer, "total_seconds", less_is_better=True)
+    for half in ("small", "large"):
+        measured.compare(f"vs_no_sandbox_{half}", "towpath_run", "no_sandbox", f"{half}_seconds", less_is_better=True)
+    return measured
+
+
+def _party(place: Arena, script: Path, start: Callable[[], list[str]]) -> Party:
+    def work() -> Mapping[str, float]:
+        begun = time.perf_counter()
+        text = place.run([*start(), "sh", str(script), place.folder], 60, npm_environment())
+        total = time.perf_counter() - begun
+        figures = next((line.split()[1:] for line in text.splitlines() if line.startswith("figures ")), None)
+        if figures is None:
+            raise Absent(f"the downloads were not all made: {text.strip()[-200:]}")
+        small, large = (int(word) / 1e6 for word in figures)
+        return {"total_seconds": total, "small_seconds": small, "large_seconds": large}
+
+    return work
