@@ -25,4 +25,9 @@ NAMES = (
     "bulk",
     "websocket",
     "dns",
+    "tunnel",
+    "tunnel_wireguard",
+    "tunnel_small",
+    "tunnel_ping",
+    "tunnel_loss",
 )

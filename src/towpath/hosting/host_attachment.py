@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from towpath.hosting.host_flows import HostFlows, Key
 from towpath.hosting.host_rules import ALIVE, Hook, Step, host_lines, quiet_lines, step_transactions
 from towpath.hosting.loop import IN, Loop, Timer
 from towpath.hosting.names import NameEvidence
-from towpath.hosting.owners import as_seen
+from towpath.hosting.owners import as_seen, host_owners
 from towpath.kernel import system
 from towpath.kernel.scope import REPEAT
 from towpath.providers.flow import Address, Flow, Owner
@@ -29,7 +28,6 @@ __all__ = ["TABLE", "HostAttachment"]
 
 TABLE = "towpath"
 _KEEP_INTERVAL = 1.0
-_SOCK_DIAG = 4
 _FORWARD, _OUTPUT = 2, 3
 _NO_NAME = "no DNS answer that passed this host gave this address"
 _FROM_OUTSIDE = "it comes from outside of this host"
@@ -83,7 +81,7 @@ class HostAttachment:
         self._closers.append(self._conntrack.close)
         self._log = system.packet_log.PacketLog(queue)
         self._closers.append(self._log.close)
-        self._owners = _owner_finder() if owners else None
+        self._owners = host_owners() if owners else None
         if self._owners is not None:
             self._closers.append(self._owners.close)
         self._queue = system.nfqueue.PacketQueue(queue, fail_open=fail_open)
@@ -225,10 +223,3 @@ def _step(session: FilterSession) -> Step:
 def _count_as_before(before: bool) -> None:
     if not before:
         system.conntrack.count_bytes(False)
-
-
-def _owner_finder() -> system.owners.OwnerFinder:
-    diagnosis = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG)
-    finder = system.owners.OwnerFinder(diagnosis.detach())
-    finder.use_processes(os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-    return finder

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from towpath.hosting.session import FilterSession, OnFailure
     from towpath.kernel.system import host_table
 
-__all__ = ["QUEUE", "HostFilter"]
+__all__ = ["QUEUE", "HostFilter", "new_future", "nobody", "write"]
 
 QUEUE = 7421
 """The number of the packet queue, and of the log group, unless another is asked for."""
@@ -87,7 +87,7 @@ class HostFilter:
         self._hooks = tuple(hooks)
         self._queue = queue
         self._owners = owners
-        self._say = say or _write
+        self._say = say or write
         self._ways = tuple(ways)
         self._names = NameEvidence()
         self._filters: Filters | None = None
@@ -132,8 +132,8 @@ class HostFilter:
         """`disable`, and the end of every worker and of the thread. Further calls give the same future."""
         with self._lock:
             if self._closing is None:
-                self._closing = _new_future()
-                stopped = _new_future()
+                self._closing = new_future()
+                stopped = new_future()
                 stopped.add_done_callback(lambda _stopped: self._loop.stop())
                 self._post(lambda outcome: self._disable(StopReason.NONE, outcome), stopped)
             return self._closing
@@ -146,7 +146,7 @@ class HostFilter:
         self.close().result()
 
     def _submit(self, operation: Callable[[_Outcome], None]) -> Future[None]:
-        future = _new_future()
+        future = new_future()
         with self._lock:
             if self._closing is None:
                 self._post(operation, future)
@@ -167,7 +167,7 @@ class HostFilter:
             self._loop.run()
         finally:
             with self._lock:
-                closing = self._closing = self._closing or _new_future()
+                closing = self._closing = self._closing or new_future()
             if self._attachment is not None:
                 self._attachment.close()
             if self._filters is not None:
@@ -206,7 +206,7 @@ class HostFilter:
             self._bundles,
             self._on_failure,
             say=self._say,
-            prompt=_nobody,
+            prompt=nobody,
             started=self._started,
             settings_changed=self._renew,
         )
@@ -334,16 +334,18 @@ class _Outcome:
             future.set_exception(error)
 
 
-def _new_future() -> Future[None]:
+def new_future() -> Future[None]:
     """One that cannot be cancelled: what was asked for happens."""
     future: Future[None] = Future()
     future.set_running_or_notify_cancel()
     return future
 
 
-def _nobody(_question: Prompt, answered: Callable[[Reply], None]) -> None:
+def nobody(_question: Prompt, answered: Callable[[Reply], None]) -> None:
+    """Answers every prompt that nobody is there."""
     answered(Reply(None, "there is no terminal to ask at"))
 
 
-def _write(level: str, text: str) -> None:
+def write(level: str, text: str) -> None:
+    """To standard error."""
     sys.stderr.write(f"towpath: {level}: {text}\n")

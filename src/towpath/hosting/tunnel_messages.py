@@ -13,8 +13,8 @@ from towpath.providers.tunnel_settings import TunnelSettings
 
 __all__ = [
     "AppAnswer", "AppMessage", "Applied", "ApplyWanted", "Cancelled", "Capture", "CaptureEnd", "FromTunnel",
-    "LinkClosed", "LinkOpened", "LinkWanted", "Loaded", "NetworkChanged", "Reasserting", "Sleep", "SleepDone", "Start", "Started",
-    "StatusAnswer", "StatusWanted", "ToTunnel", "TunOpened", "Wake", "from_tunnel", "to_tunnel",
+    "LinkClosed", "LinkOpened", "LinkWanted", "Loaded", "NetworkChanged", "Reasserting", "Sleep", "SleepDone", "Start",
+    "Started", "StatusAnswer", "StatusWanted", "ToTunnel", "TunOpened", "Wake", "from_tunnel", "to_tunnel",
 ]  # fmt: skip
 
 

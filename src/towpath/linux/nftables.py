@@ -46,7 +46,7 @@ _POLICIES = {"drop": 0, "accept": 1}
 _JUMP, _GOTO = -3, -4
 _NETWORK, _TRANSPORT = 1, 2
 _META_OIF = 5
-_META_MARK, _META_NFPROTO, _META_L4PROTO = 3, 15, 16
+_META_MARK, _META_SKUID, _META_NFPROTO, _META_L4PROTO = 3, 10, 15, 16
 _CT_STATE, _CT_DIRECTION, _CT_MARK = 0, 1, 3
 _CT_STATES = {"invalid": 1, "established": 2, "related": 4, "new": 8}
 _L4 = {"tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp": 58}
@@ -221,6 +221,11 @@ def compile_rule(line: str, *, xt: bool = False, sets: AnonymousSets | None = No
                 out += _ct(_CT_MARK) + _equals(u32(int(value)))
             case ["meta", "mark", value, *rest]:
                 out += _meta(_META_MARK) + _equals(u32(int(value)))
+            case ["meta", "skuid", uid, *rest]:
+                out += _meta(_META_SKUID) + _equals(u32(int(uid)))
+            case ["redirect", "to", port, *rest]:
+                out += _immediate(_REGISTER, be16(int(port[1:])))
+                out += _expression("redir", attr(1, be32(_REGISTER)))
             case ["oif", index, *rest]:
                 out += _meta(_META_OIF) + _equals(u32(int(index)))
             case ["meta", "l4proto", name, *rest]:

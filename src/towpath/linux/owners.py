@@ -108,6 +108,33 @@ class OwnerFinder:
         except OSError:
             return None
 
+    def find_local(self, protocol: int, source: bytes, source_port: int) -> Found | None:
+        """The owner of a local socket that sends from here, to whomever: destinations may have been changed since."""
+        processes = self._processes
+        if processes is None:
+            return None
+        table = ("tcp" if protocol == socket.IPPROTO_TCP else "udp") + ("" if len(source) == 4 else "6")
+        try:
+            inode = self._local_inode(processes, table, source, source_port)
+            holder = self._holder(processes, inode) if inode else None
+            return None if holder is None else Found(processes.describe(holder[0]), holder[1], self._uses)
+        except OSError:
+            return None
+
+    def _local_inode(self, processes: Processes, table: str, source: bytes, port: int) -> int:
+        words = struct.unpack(f"={len(source) // 4}I", source)
+        own = "".join(f"{word:08X}" for word in words) + f":{port:04X}"
+        anywhere = "0" * (2 * len(source)) + f":{port:04X}"
+        found = 0
+        with open(f"{processes.folder}/self/net/{table}", encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                fields = line.split()
+                if len(fields) > 9 and fields[1] in (own, anywhere) and fields[9] != "0":
+                    found = int(fields[9])
+                    if fields[1] == own:
+                        break
+        return found
+
     def freed(self, found: Found) -> None:
         """The socket has ended, or is about to: its descriptor will be used again."""
         descriptors = self._candidates.get(found.owner.pid)

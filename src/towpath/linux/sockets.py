@@ -78,17 +78,25 @@ def original_destination(ancillary: list[tuple[int, int, bytes]]) -> tuple[bytes
     return None
 
 
-def dns_intake(version: int) -> socket.socket:
-    """A UDP socket on port 53 of every address (all of them are local in a scope); answers leave from the one asked."""
+def dns_intake(version: int, address: str = "", port: int = 53) -> socket.socket:
+    """A UDP socket on port 53 of every address (all of them are local in a scope); answers leave from the one asked.
+
+    With an `address`, it is that one's `port` alone.
+    """
     made = socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     if version == 4:
         made.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
     else:
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
-    _set_transparent(made, version)
+    if not address:
+        _set_transparent(made, version)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-    made.bind(("", 53))
+    try:
+        made.bind((address, port))
+    except OSError:
+        made.close()
+        raise
     return made
 
 
@@ -135,11 +143,13 @@ def echo_socket(version: int) -> socket.socket:
     return socket.socket(_family(version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
 
 
-def dial_datagram(version: int, address: str, port: int, made: socket.socket | None = None) -> socket.socket:
+def dial_datagram(
+    version: int, address: str, port: int, made: socket.socket | None = None, mark: int = 0
+) -> socket.socket:
     """A UDP socket connected to one peer, which is told of every ICMP error (ip(7), IP_RECVERR).
 
-    `made` is a socket of another network, to be used in place of a new one. Raises `OSError` where there is no way to
-    the peer.
+    `made` is a socket of another network, to be used in place of a new one; what is sent has the `mark` (socket(7),
+    SO_MARK), if there is one. Raises `OSError` where there is no way to the peer.
     """
     flags = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     made = made or socket.socket(_family(version), flags)
@@ -148,6 +158,8 @@ def dial_datagram(version: int, address: str, port: int, made: socket.socket | N
             made.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         else:
             made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        if mark:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         made.connect((address, port))
     except OSError:
         made.close()
@@ -164,9 +176,11 @@ def drain_errors(made: socket.socket) -> None:
         return
 
 
-def dial_stream(version: int, address: str, port: int) -> tuple[socket.socket, int]:
+def dial_stream(version: int, address: str, port: int, mark: int = 0) -> tuple[socket.socket, int]:
     """Begins a TCP connection: the socket, and 0 (connected), EINPROGRESS, or the error number."""
     made = socket.socket(_family(version), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    if mark:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
     return made, made.connect_ex((address, port))
 
 

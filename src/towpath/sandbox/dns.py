@@ -13,65 +13,31 @@ from typing import TYPE_CHECKING, Any
 
 from towpath.dns_proxy.cache import Entry
 from towpath.dns_proxy.counts import NameCounts
-from towpath.dns_proxy.groups import Group
 from towpath.errors import PeerViolation
 from towpath.hosting.dns_carriers import Carriers
 from towpath.hosting.dns_exchange import Exchanges, Server
 from towpath.hosting.dns_listen import PORT, Asked, DnsListener
 from towpath.hosting.dns_service import NameService, name_in
-from towpath.names.upstream import parse_upstream
+from towpath.hosting.system_dns import system_group
 from towpath.policy.policy import Decision
 from towpath.sandbox.flows import Flow
 from towpath.wire import dns, dns_scan
-from towpath.wire.address import pack
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.hosting.loop import Loop
-    from towpath.providers.dns import SystemDNSSettings
     from towpath.providers.flow import Question as QuestionSeen
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.report import Ledger
     from towpath.sandbox.uplink import Uplink
 
-__all__ = ["DnsService", "resolvers", "system_settings"]
+__all__ = ["DnsService"]
 
 
 _AT_ONCE = 0.0005
 """Seconds in which nothing but the cache answers."""
-
-
-def resolvers(path: str = "/etc/resolv.conf") -> list[str]:
-    """The name servers of resolv.conf(5); without any, the local one."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            words = [line.split() for line in file]
-    except OSError:
-        words = []
-    return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"] or ["127.0.0.1"]
-
-
-def system_settings(path: str = "/etc/resolv.conf") -> SystemDNSSettings:
-    """What resolv.conf(5) says, as a DNS proxy sees it."""
-    from towpath.providers.dns import SystemDNSSettings
-
-    search: tuple[str, ...] = ()
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for words in (line.split() for line in file):
-                if words and words[0] in ("search", "domain"):
-                    search = tuple(words[1:])
-    except OSError:
-        pass
-    return SystemDNSSettings(tuple(resolvers(path)), search)
-
-
-def system_group(servers: list[str]) -> Group:
-    """The servers of the system, for every name."""
-    usable = [server for server in servers if pack(server.partition("%")[0]) is not None]
-    return Group(tuple(parse_upstream(server, "/etc/resolv.conf") for server in usable or ["127.0.0.1"]))
 
 
 class DnsService:

@@ -14,11 +14,11 @@ from towpath.hosting.filters import Filters
 from towpath.hosting.loop import IN
 from towpath.hosting.nursery import Nursery, named_files
 from towpath.hosting.outputs import Outputs
+from towpath.hosting.system_dns import system_settings
 from towpath.hosting.zygote import Zygote
 from towpath.kernel import system
 from towpath.providers.reasons import StopReason
 from towpath.sandbox import ruleset
-from towpath.sandbox.dns import system_settings
 from towpath.sandbox.filtering import Filtering
 from towpath.sandbox.prompting import Prompter
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from towpath.errors import PeerViolation
 from towpath.hosting.loop import IN, Loop
 from towpath.hosting.names import NameEvidence
+from towpath.hosting.system_dns import resolvers
 from towpath.kernel.scope import DROP
 from towpath.kernel.system import SocketsMade, addresses, pipes
-from towpath.sandbox.dns import DnsService, resolvers
+from towpath.sandbox.dns import DnsService
 from towpath.sandbox.echo import EchoIntake
 from towpath.sandbox.judge import Judge
 from towpath.sandbox.publish import Published

@@ -1,0 +1,97 @@
+"""Whom the system asks for names: resolv.conf(5), read and watched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from towpath.dns_proxy.groups import Group
+from towpath.hosting.loop import IN, Loop
+from towpath.kernel import system
+from towpath.names.upstream import parse_upstream
+from towpath.wire.address import pack
+
+if TYPE_CHECKING:
+    from towpath.providers.dns import SystemDNSSettings
+
+__all__ = ["RESOLV_CONF", "SystemDns", "behind_stub", "resolvers", "system_group", "system_settings"]
+
+RESOLV_CONF = "/etc/resolv.conf"
+_BEHIND_STUB = "/run/systemd/resolve/resolv.conf"
+_STUBS = ("127.0.0.53", "127.0.0.54")
+_SETTLE = 0.1
+
+
+def resolvers(path: str = RESOLV_CONF) -> list[str]:
+    """The name servers of resolv.conf(5); without any, the local one."""
+    return _servers(path) or ["127.0.0.1"]
+
+
+def system_settings(path: str = RESOLV_CONF) -> SystemDNSSettings:
+    """What resolv.conf(5) says, as a DNS proxy sees it."""
+    from towpath.providers.dns import SystemDNSSettings
+
+    search = tuple(_words(path, "search") or _words(path, "domain"))
+    return SystemDNSSettings(tuple(resolvers(path)), search)
+
+
+def system_group(servers: list[str]) -> Group:
+    """The servers of the system, for every name."""
+    usable = [server for server in servers if pack(server.partition("%")[0]) is not None]
+    return Group(tuple(parse_upstream(server, RESOLV_CONF) for server in usable or ["127.0.0.1"]))
+
+
+def behind_stub(servers: list[str], path: str = _BEHIND_STUB) -> list[str]:
+    """The servers that systemd-resolved itself asks, where the system asks nobody but its stub."""
+    if servers and all(server in _STUBS for server in servers) and os.path.exists(path):
+        return resolvers(path)
+    return servers
+
+
+def _servers(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            words = [line.split() for line in file]
+    except OSError:
+        return []
+    return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+
+
+def _words(path: str, key: str) -> list[str]:
+    """What stands behind the last line that begins with a word."""
+    found: list[str] = []
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for words in (line.split() for line in file):
+                if words and words[0] == key:
+                    found = words[1:]
+    except OSError:
+        pass
+    return found
+
+
+class SystemDns:
+    """Calls `changed(settings)` when the system begins to ask others."""
+
+    def __init__(self, loop: Loop, changed: Callable[[SystemDNSSettings], None], path: str = RESOLV_CONF) -> None:
+        self._loop = loop
+        self._changed = changed
+        self._path = path
+        self._known = system_settings(path)
+        self._watch = system.watch.FileWatch({path, os.path.realpath(path)})
+        loop.watch(self._watch.fileno(), IN, lambda _events: self._ready())
+
+    def _ready(self) -> None:
+        self._watch.drain()
+        self._loop.later(_SETTLE, self._look)
+
+    def _look(self) -> None:
+        found = system_settings(self._path)
+        if found != self._known:
+            self._known = found
+            self._changed(found)
+
+    def close(self) -> None:
+        self._loop.forget(self._watch.fileno())
+        self._watch.close()

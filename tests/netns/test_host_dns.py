@@ -1,0 +1,154 @@
+"""A DNS proxy for a whole host of a Lab: every program's questions, whomever they address, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.support.encrypted_dns import Certificates, unbound
+from tests.support.filters import Author, said
+from tests.support.host_filters import on_node, until
+from tests.support.peers import need
+
+from towpath.testing import Lab, LabPlan
+
+ADDRESS = "198.51.100.53"
+PROGRAM = str(Path(__file__).parents[1] / "support" / "host_dns_program.py")
+MINE = """
+def start(self):
+    say(system=self.system_dns_settings.servers)
+
+def handle_query(self, query):
+    say(name=query.name, program=query.owner and query.owner.program, scope=query.scope)
+    return Answer(("192.0.2.99",), ttl=1) if query.name == "own.many.test" else Forward()
+
+def system_dns_settings_changed(self):
+    say(changed=self.system_dns_settings.servers)
+
+def sleep(self):
+    say(asleep=True)
+
+def wake(self):
+    say(asleep=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    need("unbound", "dig")
+    certificates = Certificates(tmp_path_factory.mktemp("certificates"))
+    plan = LabPlan().host("client").host("resolver", ipv4=ADDRESS, serves=[unbound(certificates, ADDRESS)])
+    with Lab(plan) as lab:
+        lab["client"].call(_use, ADDRESS)
+        yield lab
+
+
+def _use(address: str) -> None:
+    with open("/etc/resolv.conf", "w") as file:
+        file.write(f"nameserver {address}\n")
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> str:
+    return Author(tmp_path)(MINE, base="DNSProxyProvider")
+
+
+@contextmanager
+def proxied(world: Lab, mine: str, resolv_conf: str = "/etc/resolv.conf") -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-u", PROGRAM, mine, resolv_conf]
+    with on_node(world, "client", command, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        lines = []
+        while (line := process.stdout.readline()) != "ready\n":
+            assert line, process.stderr.read() if process.stderr else ""
+            lines.append(line)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def dig(world: Lab, *words: str) -> str:
+    done = world["client"].run(["dig", "+short", "+tries=1", "+time=3", *words])
+    return str(done.stdout).strip()
+
+
+def tables(world: Lab) -> str:
+    with on_node(world, "client", ["nft", "list", "ruleset"]) as listing:
+        return listing.communicate()[0]
+
+
+def test_every_question_comes_to_it_whomever_it_addresses(world: Lab, mine: str) -> None:
+    with proxied(world, mine) as process:
+        for words in (["own.many.test"], ["@203.0.113.9", "own.many.test"], ["+tcp", "@203.0.113.9", "own.many.test"]):
+            assert dig(world, *words) == "192.0.2.99", words
+        assert dig(world, "@2001:db8:77::9", "own.many.test") in ("192.0.2.99", "")
+        assert dig(world, "other.many.test") == "192.0.2.80"
+        out, _ = process.communicate("", timeout=20)
+    facts = said(out)
+    assert {"name": "own.many.test", "program": "dig", "scope": "host"} in facts
+    assert {"name": "other.many.test", "program": "dig", "scope": "host"} in facts
+    assert out.endswith("closed\n")
+    assert "towpath" not in tables(world)
+
+
+def test_what_it_forwards_does_not_come_back_to_it(world: Lab, mine: str) -> None:
+    with proxied(world, mine) as process:
+        for at in range(50):
+            assert dig(world, f"n{at}.many.test") == "192.0.2.80"
+        out, _ = process.communicate("", timeout=20)
+    assert len([fact for fact in said(out) if "name" in fact]) == 50
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_c6_a5_however_its_process_ends_names_resolve_as_before(world: Lab, mine: str, number: signal.Signals) -> None:
+    with proxied(world, mine) as process:
+        assert dig(world, "own.many.test") == "192.0.2.99"
+        process.send_signal(number)
+        process.wait()
+        begun = time.monotonic()
+        until(lambda: dig(world, "own.many.test") == "192.0.2.80", "the system's server answers", 2)
+        assert time.monotonic() - begun < 2
+    assert "towpath" not in tables(world)
+
+
+def test_c6_a5_a_process_that_hangs_is_passed_by_within_2_seconds(world: Lab, mine: str) -> None:
+    with proxied(world, mine) as process:
+        assert dig(world, "own.many.test") == "192.0.2.99"
+        inside = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+        os.kill(inside, signal.SIGSTOP)
+        begun = time.monotonic()
+        until(lambda: dig(world, "+time=1", "own.many.test") == "192.0.2.80", "the system's server answers", 5)
+        assert time.monotonic() - begun < 4.5
+        os.kill(inside, signal.SIGCONT)
+        until(lambda: dig(world, "own.many.test") == "192.0.2.99", "it is asked again", 5)
+
+
+def test_nobody_from_outside_is_answered(world: Lab, mine: str) -> None:
+    """Amplification: it listens on the loopback alone, and the host's own port 53 stays as closed as it was."""
+    with proxied(world, mine):
+        done = world["resolver"].run(["dig", "+tries=1", "+time=1", f"@{world['client'].address4}", "own.many.test"])
+        assert "192.0.2.99" not in done.stdout
+        assert dig(world, "own.many.test") == "192.0.2.99"
+
+
+def test_it_is_told_of_other_servers_and_of_sleep(world: Lab, mine: str, tmp_path: Path) -> None:
+    resolv_conf = tmp_path / "resolv.conf"
+    resolv_conf.write_text("nameserver 198.51.100.99\n")
+    with proxied(world, mine, str(resolv_conf)) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("sleep\nwake\n")
+        process.stdin.flush()
+        heard = [process.stdout.readline() for _ in range(2)]
+        assert said("".join(heard)) == [{"asleep": True}, {"asleep": False}]
+        resolv_conf.write_text(f"nameserver {ADDRESS}\n")
+        assert said(process.stdout.readline()) == [{"changed": [ADDRESS]}]
+        assert dig(world, "n.many.test") == "192.0.2.80"
