@@ -30,8 +30,8 @@ def _get(host: str, path: str, context: ssl.SSLContext) -> int:
         connection.set_tunnel(host, 443, headers)
     else:
         connection = HTTPSConnection(host, context=context, timeout=20)
-        address = socket.getaddrinfo(host, 443, socket.AF_INET, socket.SOCK_STREAM)[0][4]
-        connection.sock = context.wrap_socket(socket.create_connection(address, 20), server_hostname=host)
+        address = str(socket.getaddrinfo(host, 443, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
+        connection.sock = context.wrap_socket(socket.create_connection((address, 443), 20), server_hostname=host)
     connection.request("GET", path)
     answer = connection.getresponse()
     if answer.status != 200:
