@@ -25,4 +25,7 @@ NAMES = (
     "bulk",
     "websocket",
     "dns",
+    "dns_forwarded",
+    "dns_encrypted",
+    "dns_memory",
 )
