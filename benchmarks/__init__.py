@@ -28,4 +28,9 @@ NAMES = (
     "dns_forwarded",
     "dns_encrypted",
     "dns_memory",
+    "tunnel",
+    "tunnel_wireguard",
+    "tunnel_small",
+    "tunnel_ping",
+    "tunnel_loss",
 )

@@ -19,9 +19,9 @@ _SCRIPT = """\
 set -e
 now() { date +%s%N; }
 begin=$(now)
-curl -sS --cacert "$1/cert.pem" -H 'Connection: close' -o /dev/null "https://good.test/?[1-200]"
+curl -sS -4 --cacert "$1/cert.pem" -H 'Connection: close' -o /dev/null "https://good.test/?[1-200]"
 middle=$(now)
-curl -sS --cacert "$1/cert.pem" -H 'Connection: close' -o /dev/null "https://good.test/files/large?[1-20]"
+curl -sS -4 --cacert "$1/cert.pem" -H 'Connection: close' -o /dev/null "https://good.test/files/large?[1-20]"
 echo "figures $(( (middle - begin) / 1000 )) $(( ($(now) - middle) / 1000 ))"
 """
 

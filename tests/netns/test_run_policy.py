@@ -299,3 +299,19 @@ def test_an_address_that_the_hosts_routes_deliver_to_itself_is_the_hosts_own(run
         assert run(command=_open("203.0.113.77", 5556)).out == ""
         assert run("--allow", "tcp://*:5556", command=_open("203.0.113.77", 5556)).out == ""
         assert run("--allow", "tcp://203.0.113.77:5556", command=_open("203.0.113.77", 5556)).out == "open\n"
+
+
+def test_a_report_can_be_pasted(run: Runner, tmp_path: Path) -> None:
+    file = tmp_path / "report.md"
+    command = ["sh", "-c", "curl -sS -o /dev/null http://web.test; curl -sS https://tracker.test | cat"]
+    done = run.host.run(
+        [TOWPATH, "run", "--quiet", "--report", "markdown", "--report-file", str(file), "--allow", "web.test:80", "--"]
+        + command
+    )
+    assert done.returncode == 0
+    text = file.read_text()
+    assert "`towpath run -- sh -c curl -sS -o /dev/null http://web.test; curl -sS https://tracker.test / cat`" in text
+    assert "- 1 allowed, 2 refused, 0 failed\n- policy: `allow web.test:80; default deny`" in text
+    rows = [line for line in text.splitlines() if line.startswith("| curl")]
+    assert rows[0].startswith("| curl | tracker.test | dns | question | refused | (default) | 2 |")
+    assert rows[1].startswith("| curl | web.test:80 | tcp | host | allowed | web.test:80 | 1 |")

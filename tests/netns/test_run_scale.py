@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,7 @@ PORT = 7000
 def world() -> Iterator[Lab]:
     """A Lab in which one host has a thousand names, with as many descriptors as the user may have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = max(hard, 3 * TOGETHER) if not os.getuid() else hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     plan = LabPlan().host("client").host("web", ipv4="198.51.100.20").host("dns", serves=[Dns()])
     plan = plan.record("echo.test", "A", "198.51.100.20")
     for number in range(NAMES):
@@ -47,8 +47,7 @@ def world() -> Iterator[Lab]:
             server.kill()
             server.communicate()
     finally:
-        if os.getuid() == 0:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Run:
@@ -81,7 +80,7 @@ class Run:
     def settled(self, most: int) -> int:
         """How many descriptors it has, once there are no more than `most`: closing goes on after a flow's last word."""
         while len(self.descriptors()) > most:
-            pass  # the test's own limit ends it
+            time.sleep(0.05)  # the event is in another process; the test's own limit ends it
         return len(self.descriptors())
 
     def memory(self) -> int:
@@ -129,19 +128,19 @@ def test_flows_without_end_leave_memory_and_descriptors_where_they_were(world: L
 @pytest.mark.timeout(600)
 def test_as_many_flows_at_once_as_there_are_descriptors_for(world: Lab, tmp_path: Path) -> None:
     """A flow takes two of the manager's: the program's side and the server's."""
-    most = min(TOGETHER, (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 100) // 2)
+    most = min(TOGETHER, (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 200) // 2)
     with running(world, tmp_path, "--allow", f"tcp://echo.test:{PORT}") as (run, report):
+        assert run.do(f"sequence('echo.test', {PORT}, 10)") == "10"
         before = len(run.descriptors())
         assert run.do(f"together('echo.test', {PORT}, {most})") == str(most)
-        assert len(run.descriptors()) >= before + 2 * most
+        assert len(run.descriptors()) >= 2 * most
         assert run.do("release()") == "released"
         assert run.settled(before) <= before
         assert run.do(f"sequence('echo.test', {PORT}, 10)") == "10"
-    assert records(report)[-1]["allowed"] == most + 10
+    assert records(report)[-1]["allowed"] == most + 20
 
 
 def test_past_the_last_descriptor_flows_fail_and_the_run_goes_on(world: Lab, tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     prefix = ["prlimit", "--nofile=300:300"]
     report = tmp_path / "report.jsonl"
     command = [*prefix, TOWPATH, "run", "--report-file", str(report), "--allow", f"tcp://echo.test:{PORT}", "--"]

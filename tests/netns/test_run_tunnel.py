@@ -310,6 +310,6 @@ for line in sys.stdin:
             assert process.stdout.readline() == "b'seen by tshark'\n"
             capturing.send_signal(signal.SIGINT)
             assert capturing.wait(10) == 0
-    words = ["tshark", "-r", str(file), "-Y", "tcp.port == 7 && data", "-T", "fields", "-e", "data"]
+    words = ["tshark", "-r", str(file), "-Y", "tcp.port == 7 && tcp.len > 0", "-T", "fields", "-e", "tcp.payload"]
     found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
     assert found == [b"seen by tshark".hex()] * 2

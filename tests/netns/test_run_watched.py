@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,7 +211,7 @@ async def main():
         print("ready", flush=True)
         await until(lambda: any(row.verdict == "refused" for row in app.board.rows.values()))
         app.refresh_board()
-        await pilot.press("a")
+        await pilot.press("a", "enter")
         await until(lambda: app.board.last_answer)
         print(app.board.last_answer, flush=True)
         await until(lambda: any(row.verdict == "allowed" and row.closed for row in app.board.rows.values()))
@@ -259,6 +261,26 @@ def test_watch_draws_on_the_terminal_that_the_command_does_not_have(world: Lab, 
     assert "| curl | web.test:80 | tcp | allowed |" in text
     assert text.rstrip().endswith("code 0")
     assert out.read_text() == "200"
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed (make peers)")
+def test_watch_draws_in_a_pane_of_tmux_beside_the_command(world: Lab, tmp_path: Path) -> None:
+    client, go = world["client"], tmp_path / "go"
+    tmux = ["tmux", "-f", "/dev/null", "-S", str(tmp_path / "tmux")]
+    work = f"curl -sS -o /dev/null http://web.test; while [ ! -e {go} ]; do sleep 0.1; done"
+    command = shlex.join([TOWPATH, "run", "--watch", "--allow", "web.test:80", "--", "sh", "-c", work])
+    with client.popen([*tmux, "new-session", "-d", "-x", "150", "-y", "60", command]) as started:
+        assert started.wait(20) == 0
+    try:
+        deadline = time.monotonic() + 30
+        shown = ""
+        while "web.test:80" not in shown and time.monotonic() < deadline:
+            shown = client.run([*tmux, "capture-pane", "-p", "-t", ":.1"]).stdout
+        assert "curl[" in shown
+        assert "1 allowed" in shown
+    finally:
+        go.touch()
+        client.run([*tmux, "kill-server"])
 
 
 def test_watch_without_a_terminal_says_where_it_can_be_watched(run: Runner) -> None:

@@ -83,7 +83,7 @@ class Capture:
                 data, (name, kind, direction, *_more) = self._socket.recvfrom(1 << 16)
             except BlockingIOError:
                 return found
-            if name != "lo" and direction == socket.PACKET_OUTGOING:
+            if name.startswith("eth") and direction == socket.PACKET_OUTGOING:
                 found.add(_described(kind, data))
 
     def close(self) -> None:

@@ -64,6 +64,8 @@ def _sentences(record: dict[str, Any]) -> Iterator[str]:
         yield f"What     {record['transport']} to {where}{address}{port}"
         learnt = _LEARNT.get(record.get("name_from") or "")
         yield f"Name     {learnt}" if learnt else "Name     none: no DNS answer of the run gave this address"
+    for request in record.get("requests") or ():
+        yield f"Asked    {request}"
     yield f"Verdict  {record['verdict']}: {record.get('reason') or 'no reason was recorded'}"
     if record.get("rule"):
         yield f"Rule     {record['rule']} ({record['where']})"

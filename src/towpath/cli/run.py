@@ -108,7 +108,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--no-protect", action="store_true", help="let it write files that run later: shell start-up, ~/.ssh, git hooks"
     )
     say = parser.add_argument_group("what it says")
-    say.add_argument("--report", choices=("table", "json", "none"), help="of all flows (default: none)")
+    say.add_argument("--report", choices=("table", "markdown", "json", "none"), help="of all flows (default: none)")
     say.add_argument("--report-file", metavar="FILE", help="write the report there (default: JSON lines)")
     say.add_argument(
         "--capture", metavar="FILE.pcapng", help="write its packets there, with program, flow and rule as comments"

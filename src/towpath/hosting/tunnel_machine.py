@@ -77,7 +77,7 @@ class TunnelMachine:
     >>> [machine.start().value for _ in range(3)]
     ['started', 'pending', 'pending']
     >>> [action.kind for action in machine.take()]
-    ['launch', 'state']
+    ['launch', 'state', 'log']
 
     With `on_demand` a session that ended by itself is started again: after 1, 2, 4 ... 60 s, at once when the network
     has changed, and never without one. `last_error` is why it ended last.

@@ -39,8 +39,9 @@ class HostTunnelDevice:
         self._switch: HostTable | None = None
         self._servers: set[tuple[str, int]] = set()
         if kill_switch:
-            head = "chain output type filter hook output priority -10 policy drop"
-            self._switch = HostTable(_KILL_SWITCH, [head, "oif 1 accept", f"oif {self._link.index} accept"])
+            lines = ["chain servers", "chain output type filter hook output priority -10 policy drop", "oif 1 accept"]
+            lines += [f"oif {self._link.index} accept", "jump servers", "reject with icmpx admin-prohibited"]
+            self._switch = HostTable(_KILL_SWITCH, lines)
 
     def apply(self, plan: TunnelPlan) -> None:
         """See `TunnelAttachment.apply`. A default route becomes its two halves, which win over another default."""
@@ -53,7 +54,7 @@ class HostTunnelDevice:
         if self._switch is not None and (address, port) not in self._servers:
             self._servers.add((address, port))
             family = "ip6" if ":" in address else "ip"
-            self._switch.change(["chain output", f"{family} daddr {address} udp dport {port} accept"])
+            self._switch.change(["chain servers", f"{family} daddr {address} udp dport {port} accept"])
         return made
 
     def listen(self, port: int) -> socket.socket:

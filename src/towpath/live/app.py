@@ -9,6 +9,8 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.events import Key
+from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static, Tree
 
 from towpath.live.board import Board, Node, Row, printable, size
@@ -22,6 +24,30 @@ _COLUMNS = ("program", "destination", "via", "name", "verdict", "rule", "out/s",
 _STYLES = {"refused": "red", "failed": "yellow", "looking": "cyan", "allowed": "green"}
 _MOST_SHOWN = 500
 _REFRESH = 0.5
+
+
+class Confirm(ModalScreen[bool]):
+    """Asks once more, and takes enter alone for yes.
+
+    A hostile program may write to its user's terminals, and some of them answer what is written with words of their
+    own: letters may be typed that nobody has typed, but no end of line.
+    """
+
+    CSS = """
+    Confirm { align: center middle; }
+    Confirm Static { width: auto; max-width: 90%; padding: 1 3; background: $panel; border: heavy $warning; }
+    """
+
+    def __init__(self, question: str) -> None:
+        super().__init__()
+        self._question = question
+
+    def compose(self) -> ComposeResult:
+        yield Static(Text(printable_lines([self._question, "", "enter: yes     any other key: no"])))
+
+    def on_key(self, event: Key) -> None:
+        event.stop()
+        self.dismiss(event.key == "enter")
 
 
 class LiveApp(App[None]):
@@ -214,8 +240,12 @@ class LiveApp(App[None]):
             self.notify("choose a flow first", severity="warning")
         elif self.board.ended is not None:
             self.notify("the run has ended; its hint says what to allow next time", severity="warning")
-        else:
+        elif action == "deny":
             self._link.send(action, rule=row.rule_to(action))
+        else:
+            rule = row.rule_to(action)
+            question = f"allow {rule} from now on, for this run?"
+            self.push_screen(Confirm(question), lambda sure: self._link.send(action, rule=rule) if sure else None)
 
     def action_follow(self) -> None:
         """Shows the flows of the chosen flow's program alone, and of those below it."""

@@ -70,7 +70,7 @@ class Manager:
             sys.stderr,
             level=options.level,
             records=self._report if as_json else None,
-            table=options.report == "table",
+            table=options.report in ("table", "markdown"),
         )
         self._learnt = self._open_learnt()
         self._capture = self._open_capture()
@@ -226,7 +226,7 @@ class Manager:
         """What only some runs need. Once the command runs, its files could answer for a module that is missing."""
         if self._options.report == "json":
             import json  # noqa: F401
-        if self._options.report == "table":
+        if self._options.report in ("table", "markdown"):
             import towpath.sandbox.table  # noqa: F401
         self._reads_quic = self._learnt is not None or any(
             slot[0] == "udp" for rule in self._policy.rules for slot in readable_slots(rule)
@@ -307,6 +307,10 @@ class Manager:
             from towpath.sandbox.table import print_table
 
             print_table(self._ledger, self._report)
+        elif self._options.report == "markdown":
+            from towpath.sandbox.table import print_markdown
+
+            print_markdown(self._ledger, self._options.argv, self._policy_text(), self._report)
         if self._report is not sys.stderr:
             self._seal_report()
         self._loop.close()

@@ -8,7 +8,7 @@ __all__ = ["RunOptions"]
 
 
 class RunOptions(NamedTuple):
-    """The options of `towpath run`, as they were given. `report` is "none", "table" or "json".
+    """The options of `towpath run`, as they were given. `report` is "none", "table", "markdown" or "json".
 
     `filters` are as `towpath.hosting.bundle.find_bundle` reads them, in the order in which they are asked.
     """

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from typing import TextIO
 
+from towpath import __version__
 from towpath.sandbox.report import Ledger
 
-__all__ = ["print_table"]
+__all__ = ["print_markdown", "print_table"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _RED, _YELLOW, _BOLD, _PLAIN = "\033[31m", "\033[33m", "\033[1m", "\033[0m"
@@ -60,6 +63,23 @@ def print_table(ledger: Ledger, out: TextIO) -> None:
             out.write("  ".join("-" * width for width in widths) + "\n")
     if not wide:
         out.write("towpath: names, bytes and more in a wider terminal, or with --report json\n")
+
+
+def print_markdown(ledger: Ledger, command: Sequence[str], policy: str, out: TextIO) -> None:
+    """The same to be pasted where one asks for help, what was refused first: the command, the rules, the versions."""
+    out.write(f"\n`towpath run -- {_cell(' '.join(command))}`\n\n")
+    out.write(f"- towpath {__version__}, Linux {os.uname().release}, Python {sys.version.split()[0]}\n")
+    out.write(f"- {ledger.allowed} allowed, {ledger.refused_flows} refused, {ledger.failed} failed\n")
+    out.write(f"- policy: `{_cell(policy)}`\n\n")
+    titles = [*_WORDS, *_NUMBERS]
+    out.write(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n")
+    for row, total in sorted(ledger.rows.items(), key=lambda entry: entry[0].verdict == "allowed"):
+        cells = [*row, str(total.flows), size(total.sent), size(total.received)]
+        out.write(f"| {' | '.join(map(_cell, cells))} |\n")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "/").replace("`", "'").replace("\n", " ")
 
 
 def _columns(out: TextIO) -> int | None:

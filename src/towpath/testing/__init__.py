@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         UdpEcho,
     )
     from towpath.testing.records import Record
+    from towpath.testing.tunnel_harness import TunnelHarness
 
 __all__ = [
     "Banner",
@@ -58,6 +59,7 @@ __all__ = [
     "Router",
     "Switch",
     "TcpEcho",
+    "TunnelHarness",
     "UdpEcho",
 ]
 
@@ -71,6 +73,7 @@ _HOMES = {
     "NetworkTwin": "network_twin",
     "Pki": "pki",
     "Record": "records",
+    "TunnelHarness": "tunnel_harness",
 }
 
 

@@ -101,6 +101,7 @@ def test_shipped_extensions_have_names() -> None:
         "ask",
         "record",
         "secure-dns",
+        "wire-tunnel",
         "wireguard",
     ]
     assert find_bundle("secure_dns").manifest.id == find_bundle("secure-dns").manifest.id == "secure-dns"

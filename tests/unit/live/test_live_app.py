@@ -72,12 +72,26 @@ def test_a_and_d_send_the_rule_of_the_chosen_flow(manager: Manager) -> None:
     async def steps(app: LiveApp, pilot: Pilot[None]) -> None:
         manager.say(flow(1), flow(2, name="evil.test", verdict="refused", hint="--allow evil.test:443"))
         await until(pilot, lambda: len(cells(app)) == 2)
-        await pilot.press("a")
+        await pilot.press("a", "enter")
         assert manager.hear() == {"do": "allow", "rule": "evil.test:443"}
         await pilot.press("down", "d")
         assert manager.hear() == {"do": "deny", "rule": "web.test:443"}
         manager.say({"type": "answer", "text": "deny web.test:443; 1 flows ended"})
         await until(pilot, lambda: "1 flows ended" in app.board.last_answer)
+
+    use(manager, steps)
+
+
+@pytest.mark.parametrize("keys", [("a", "y"), ("a", "a"), ("a", "space"), ("a", "escape"), tuple("alacritty")])
+def test_nothing_is_allowed_without_an_end_of_line(manager: Manager, keys: tuple[str, ...]) -> None:
+    """A terminal that answers a hostile program's sequences types words, but never enter."""
+
+    async def steps(app: LiveApp, pilot: Pilot[None]) -> None:
+        manager.say(flow(2, name="evil.test", verdict="refused", hint="--allow evil.test:443"))
+        await until(pilot, lambda: len(cells(app)) == 1)
+        await pilot.press(*keys)
+        app._link.send("interrupt")
+        assert manager.hear() == {"do": "interrupt"}
 
     use(manager, steps)
 

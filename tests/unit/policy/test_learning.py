@@ -211,3 +211,24 @@ def test_a_line_of_a_report_is_explained(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["explain-flow", str(report)]) == 0
     assert "no DNS answer of the run gave this address" in capsys.readouterr().out
     assert main(["explain-flow", str(report), "9"]) == 125
+
+
+def test_requests_are_learnt_and_tried_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["GET a.test /x", "POST a.test /y/*", "GET b.test /z"]
+    facts = {"name": "a.test", "name_from": "host", "names": ["a.test"], "port": 80, "requests": asked[:1]}
+    learner = Learner(requests=True)
+    learner.record(record(**facts))
+    assert learner.rules() == ["GET http://a.test/x"]
+    policy = Policy.load(["GET http://a.test/x"], [], [])
+    assert not list(tried(policy, [record(**facts)]))
+    (changed,) = tried(policy, [record(**facts | {"requests": asked[:2]})])
+    assert "it is for GET, not for POST" in changed.decision.reason
+    wide = Learner(requests=True)
+    wide.record(record(**facts | {"requests": asked[1:2]}))
+    assert wide.rules() == ["a.test:80"]  # no rule can name that path
+    report = tmp_path / "flows.jsonl"
+    report.write_text(json.dumps(record(**facts)) + "\n")
+    assert main(["policy", "learn", "--requests", str(report)]) == 0
+    assert '"GET http://a.test/x"' in capsys.readouterr().out
+    assert main(["explain-flow", str(report)]) == 0
+    assert "Asked    GET a.test /x" in capsys.readouterr().out

@@ -164,7 +164,7 @@ class Device:
     def _index(self) -> int:
         while True:
             index = int.from_bytes(self._random(4), "little")
-            if index not in self._indices:
+            if index not in self._indices and index != 0xFFFFFFFF:
                 return index
 
     def keepalive(self, peer: Peer, now: float) -> None:

@@ -8,6 +8,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from towpath.errors import PeerViolation
+from towpath.extensions.wireguard.noise import hash_of
 
 __all__ = ["DATA", "DATA_HEAD", "Keypair", "ReplayWindow", "TAG_SIZE"]
 
@@ -64,13 +65,16 @@ _MASK = (1 << _WINDOW) - 1
 class Keypair:
     """One session: `index` is ours, `peer_index` the peer's. Times are of the clock that the device is told."""
 
-    __slots__ = ("confirmed", "counter", "index", "initiator", "made", "peer_index", "receiving", "sending", "window")
+    __slots__ = (
+        "_keys", "confirmed", "counter", "index", "initiator", "made", "peer_index", "receiving", "sending", "window",
+    )  # fmt: skip
 
     def __init__(
         self, index: int, peer_index: int, send: bytes, receive: bytes, made: float, *, initiator: bool
     ) -> None:
         self.index = index
         self.peer_index = peer_index
+        self._keys = send, receive
         self.sending = ChaCha20Poly1305(send)
         self.receiving = ChaCha20Poly1305(receive)
         self.made = made
@@ -79,6 +83,11 @@ class Keypair:
         self.window = ReplayWindow()
         self.confirmed = initiator
         """The responder may send only after the initiator's first data packet."""
+
+    def derived(self, label: bytes) -> tuple[bytes, bytes]:
+        """Keys of this session for another use than WireGuard's: to send with, and to receive with."""
+        send, receive = self._keys
+        return hash_of(label, send), hash_of(label, receive)
 
     def usable(self, now: float) -> bool:
         return now - self.made < REJECT_AFTER_TIME and self.counter < REJECT_AFTER_MESSAGES

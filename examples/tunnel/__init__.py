@@ -1,0 +1,1 @@
+"""A reference tunnel with a server and two clients, step by step: ``python -m examples.tunnel``."""

@@ -1,0 +1,39 @@
+"""Holds a tunnel on the host it runs on: ``python -m tests.support.host_tunnel_program TARGET DEVICE [WORD ...]``.
+
+Words: `kill-switch`, `on-demand`. It writes "up", or what was wrong; for each line of its input the status as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from towpath.errors import TowpathError
+from towpath.hosting.bundle import find_tunnel
+from towpath.hosting.host_tunnel import HostTunnel
+
+__all__: list[str] = []
+
+
+def say(words: str) -> None:
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    target, device, *words = sys.argv[1:]
+    tunnel = HostTunnel(
+        find_tunnel(target), device=device, kill_switch="kill-switch" in words, on_demand="on-demand" in words
+    )
+    try:
+        tunnel.start().result()
+        say("up")
+    except TowpathError as error:
+        say(f"down: {error}")
+    for _ in sys.stdin:
+        say(json.dumps(tunnel.status().result(), default=str))
+    tunnel.close().result()
+
+
+if __name__ == "__main__":
+    main()
