@@ -256,3 +256,20 @@ os.kill(0, signal.SIGKILL)
     everyone = [os.pidfd_open(pid) for pid in descendants(run.pid)]
     run.tell("\n")
     assert wait_for_end(everyone, 5) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "decoy"), [("now", False), ("now", True), ("odd\rname", False)], ids=["renamed", "decoy", "return"]
+)
+def test_a_socket_is_covered_by_the_name_it_has_now(lab: RootlessLab, name: str, decoy: bool) -> None:
+    """The kernel tells the name of the time of binding; servers rename their sockets into place."""
+    folder = lab.user.home / "masked" / uuid4().hex
+    bound, now = folder / ("bound" if name == "now" else name), folder / name
+    with unix_server(lab, ("SOCK_STREAM", str(bound))) as server:
+        if bound != now:
+            bound.rename(now)
+        if decoy:
+            bound.write_text("decoy")
+        done = lab(attempt(f"socket.socket(socket.AF_UNIX).connect({str(now)!r})"))
+    assert done.out == "ECONNREFUSED\n"
+    assert server.reached == 0

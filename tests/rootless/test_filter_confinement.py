@@ -18,6 +18,18 @@ _ATTEMPTS = {
     "look into another process": 'open("/proc/1/environ", "rb").read()',
     "change a file's mode": 'os.chmod("{notes}", 0)',
     "change a file's time": 'os.utime("{notes}", (1, 1))',
+    "set an attribute": 'os.setxattr("{notes}", "user.said", b"x")',
+    "set an attribute by a newer call": "import ctypes; c = ctypes.CDLL(None, use_errno=True); "
+    '1 / (c.syscall(463, -100, b"{notes}", 0, b"user.said", (ctypes.c_ulong * 2)(), 16) == -1); '
+    "raise OSError(ctypes.get_errno(), 'setxattrat')",
+    "read an attribute": 'os.getxattr("{notes}", "user.secret")',
+    "set a file's flags": "import ctypes; c = ctypes.CDLL(None, use_errno=True); "
+    '1 / (c.syscall(469, -100, b"{notes}", bytes(24), 24, 0) == -1); raise OSError(ctypes.get_errno(), "file_setattr")',
+    "set a file's flags by its descriptor": '__import__("fcntl").ioctl(os.open("{folder}/mine.py", 0), 0x40086602, '
+    "bytes(8))",
+    "watch a folder": "import ctypes; c = ctypes.CDLL(None, use_errno=True); "
+    "1 / (c.inotify_init1(0) == -1); raise OSError(ctypes.get_errno(), 'inotify')",
+    "take memory by a file": 'os.memfd_create("x")',
     "make a link": 'os.symlink("/etc/passwd", "{folder}/link")',
     "connect to a server": '__import__("socket").create_connection(("{address}", 80), 2)',
     "resolve a name": '__import__("socket").socket(__import__("socket").AF_INET, __import__("socket").SOCK_DGRAM)',

@@ -25,15 +25,30 @@ _SOCKET_FOLDERS = ("/run/user", "/run/dbus", "/run/systemd", "/run/nscd", "/tmp/
 
 
 def listening_unix_sockets(table: str = "/proc/net/unix") -> list[str]:
-    """The pathnames in the caller's table of Unix sockets, each once, those of a run's masked folders left out."""
+    """The pathnames in the caller's table of Unix sockets, each once, and all other sockets in their folders.
+
+    The table tells the name of the time of binding; servers rename their sockets into place.
+    """
     found = set()
-    with open(table, encoding="utf-8", errors="surrogateescape") as lines:
-        next(lines, None)
-        for line in lines:
-            fields = line.rstrip("\n").split(None, 7)
-            if len(fields) == 8 and fields[7].startswith("/"):
-                found.add(fields[7])
+    with open(table, "rb") as file:
+        lines = file.read().split(b"\n")
+    for line in lines[1:]:
+        fields = line.split(b" ", 6)
+        _number, _, path = fields[-1].lstrip(b" ").partition(b" ") if len(fields) == 7 else (b"", b"", b"")
+        if path.startswith(b"/"):
+            found.add(os.fsdecode(path))
+    for folder in {os.path.dirname(path) for path in found}:
+        found.update(_sockets_in(folder))
     return sorted(found)
+
+
+def _sockets_in(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            odd = [entry for entry in entries if not (entry.is_symlink() or entry.is_file() or entry.is_dir())]
+            return [entry.path for entry in odd if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode)]
+    except OSError:
+        return []
 
 
 def socket_folders() -> list[str]:
@@ -87,6 +102,22 @@ def close_system_settings() -> None:
             libc.mount(path, path, None, _MS_BIND)
             _set_attributes(path, _ATTR_RDONLY)
     _set_attributes("/sys", _ATTR_RDONLY)
+
+
+def close_control_groups(table: str = "/proc/self/mountinfo") -> None:
+    """Makes every cgroup hierarchy read-only: who may write one can freeze and kill processes outside by it."""
+    with open(table, encoding="utf-8", errors="surrogateescape") as lines:
+        fields = [line.split() for line in lines]
+    for line in fields:
+        if line[line.index("-") + 1] in ("cgroup", "cgroup2"):
+            _set_attributes(_unescaped(line[4]), _ATTR_RDONLY)
+
+
+def _unescaped(path: str) -> str:
+    """A path of mountinfo, where blanks and backslashes are octal (proc(5))."""
+    for written, meant in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        path = path.replace(written, meant)
+    return path
 
 
 def mask_sockets(paths: list[str], folders: list[str], keep: list[str]) -> list[str]:

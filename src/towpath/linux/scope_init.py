@@ -158,6 +158,7 @@ def _make_mounts(plan: ScopePlan, *, root: bool) -> None:
     mounts.own_proc()
     if root:
         mounts.close_system_settings()
+    mounts.close_control_groups()
     covered = mounts.mask_sockets(list(plan.masked_sockets), list(plan.masked_folders), list(plan.kept_sockets))
     if plan.runtime_folder and "/run/user" in covered:
         mounts.own_runtime_folder(plan.runtime_folder)

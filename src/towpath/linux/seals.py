@@ -25,6 +25,15 @@ _KEYS = {0xC000003E: (248, 249, 250), 0x40000003: (286, 287, 288), 0xC00000B7: (
 _PIVOT_ROOT = {0xC000003E: 155, 0x40000003: 217, 0xC00000B7: 41}
 """With it a mount namespace of one's own can lose its mounts, and what they covered can be moved from under them."""
 
+_CLONE_NEWCGROUP = 0x02000000
+"""In a cgroup namespace of one's own the kernel lets a nested user mount the hierarchy, and freeze or kill by it."""
+_CLONE3 = 435
+"""Its flags lie in memory, where a filter cannot read; C libraries fall back to clone(2)."""
+_MAKES_NAMESPACES = {0xC000003E: (56, 272), 0x40000003: (120, 310), 0xC00000B7: (220, 97)}
+"""clone, unshare: the flags come first."""
+_PRLIMIT = {0xC000003E: 302, 0x40000003: 340, 0xC00000B7: 261}
+_FIRST_PROCESS = 1
+
 _ABIS: dict[str, list[tuple[int, dict[str, int]]]] = {
     "x86_64": [
         (0xC000003E, {"socket": 41, "ioctl": 16, "socketpair": 53}),
@@ -61,9 +70,17 @@ def _abi_block(architecture: int, calls: dict[str, int]) -> bytes:
     out = bpf.instruction(bpf.LOAD, bpf.NUMBER)
     if architecture == 0xC000003E:
         out += bpf.instruction(bpf.AT_LEAST, bpf.X32, 0, 1) + bpf.refuse(errno.ENOSYS)
-    for number in (_IO_URING_SETUP, *_KEYS[architecture]):
+    for number in (_IO_URING_SETUP, _CLONE3, *_KEYS[architecture]):
         out += bpf.instruction(bpf.EQUAL, number, 0, 1) + bpf.refuse(errno.ENOSYS)
     out += bpf.instruction(bpf.EQUAL, _PIVOT_ROOT[architecture], 0, 1) + bpf.refuse(errno.EPERM)
+    block = bpf.instruction(bpf.LOAD, bpf.FIRST) + bpf.instruction(bpf.AND, _CLONE_NEWCGROUP)
+    block += bpf.instruction(bpf.EQUAL, _CLONE_NEWCGROUP, 0, 1) + bpf.refuse(errno.EPERM) + bpf.allow()
+    for number in _MAKES_NAMESPACES[architecture]:
+        out += bpf.instruction(bpf.EQUAL, number, 0, len(block) // 8) + block
+    # The first process belongs to the same user, who could take its descriptors and so its last word.
+    block = bpf.instruction(bpf.LOAD, bpf.FIRST)
+    block += bpf.instruction(bpf.EQUAL, _FIRST_PROCESS, 0, 1) + bpf.refuse(errno.EPERM) + bpf.allow()
+    out += bpf.instruction(bpf.EQUAL, _PRLIMIT[architecture], 0, len(block) // 8) + block
     if "socketcall" in calls:
         out += bpf.instruction(bpf.EQUAL, calls["socketcall"], 0, 1) + bpf.refuse(errno.ENOSYS)
     families = (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK)
@@ -86,7 +103,7 @@ def _abi_block(architecture: int, calls: dict[str, int]) -> bytes:
 
 
 def filter_program(machine: str) -> bytes:
-    """The seccomp filter for `machine`: four socket families, no io_uring, no keys, no typing into terminals."""
+    """The seccomp filter for `machine`: four socket families, no io_uring, keys or cgroup namespaces, no typing."""
     if machine not in _ABIS:
         raise FeatureMissing("seccomp", errno.ENOSYS, f"no filter for {machine}", feature=machine)
     out = bpf.instruction(bpf.LOAD, bpf.ARCHITECTURE)

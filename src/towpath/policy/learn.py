@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from towpath.errors import ConfigInvalid
 from towpath.policy.request import fault_of
+from towpath.policy.rule import parse_rule
 
 __all__ = ["Learner", "Seen"]
 
@@ -112,7 +114,7 @@ class Learner:
         """A policy file. `origin` says in its first line where it comes from."""
         lines = self._lines(wildcards)
         width = min(max((len(rule) for rule, _ in lines), default=0) + 3, _WIDEST)
-        rules = [f"    {f'{_quoted(rule)},':{width}}  # {_users(users)}" for rule, users in lines]
+        rules = [f"    {_entry(rule):{width}}  # {_users(users)}" for rule, users in lines]
         return "\n".join([f"# Learnt from {_one_line(origin)}", "allow = [", *rules, "]", ""])
 
     def _lines(self, wildcards: bool) -> list[tuple[str, Counter[str]]]:
@@ -165,5 +167,10 @@ def _one_line(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
-def _quoted(rule: str) -> str:
-    return f'"{rule}"'
+def _entry(rule: str) -> str:
+    """The rule in TOML; what cannot be one, such as a name with a byte that no host has, stays readable."""
+    try:
+        parse_rule(rule, "allow", "")
+    except ConfigInvalid:
+        return f"# no rule can name {_one_line(rule)!r}:"
+    return f'"{rule}",'

@@ -178,7 +178,8 @@ class RequestReader:
     def _trailer_line(self, line: bytes, parts: list[Head | bytes]) -> None:
         self._raw += line
         if line != b"\r\n":
-            if _field(line[:-2])[0] in _FORBIDDEN_TRAILERS:
+            name = _field(line[:-2])[0]
+            if name in _FORBIDDEN_TRAILERS or name.replace(b"_", b"-") in _OVERRIDES:
                 raise PeerViolation("http-trailer", "a field that may not come after the body")
             return
         _append(parts, bytes(self._raw))
