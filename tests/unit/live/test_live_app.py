@@ -96,6 +96,21 @@ def test_nothing_is_allowed_without_an_end_of_line(manager: Manager, keys: tuple
     use(manager, steps)
 
 
+def test_flows_go_on_behind_the_question(manager: Manager) -> None:
+    async def steps(app: LiveApp, pilot: Pilot[None]) -> None:
+        manager.say(flow(2, name="evil.test", verdict="refused", hint="--allow evil.test:443"))
+        await until(pilot, lambda: len(cells(app)) == 1)
+        await pilot.press("a")
+        manager.say(flow(3))
+        await until(pilot, lambda: 3 in app.board.rows)
+        app.refresh_board()
+        await pilot.press("enter")
+        assert manager.hear() == {"do": "allow", "rule": "evil.test:443"}
+        assert len(cells(app)) == 2
+
+    use(manager, steps)
+
+
 def test_search_and_follow_narrow_the_table_and_escape_widens_it(manager: Manager) -> None:
     async def steps(app: LiveApp, pilot: Pilot[None]) -> None:
         manager.say(flow(1), flow(2, pid=8, program="wget", name="other.test"))
