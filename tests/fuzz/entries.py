@@ -30,6 +30,7 @@ from towpath.names.tls_carrier import TlsCarrier, tls_context
 from towpath.names.upstream import parse_upstream
 from towpath.policy.explain import explain
 from towpath.policy.guard import local_kind, private_kind
+from towpath.policy.host import bracketed
 from towpath.policy.policy import Policy
 from towpath.policy.request import Asked, Request, Unclear, fault_of, readings
 from towpath.policy.rule import parse_rule
@@ -276,7 +277,7 @@ def rule_text(data: bytes) -> None:
         return
     again = parse_rule(rule.text, "deny", "--deny")
     assert (again.schemes, again.host, again.port) == (rule.schemes, rule.host, rule.port)
-    assert parse_rule(rule.host.text, "allow", "--allow").host == rule.host
+    assert parse_rule(bracketed(rule.host.text), "allow", "--allow").host == rule.host
 
 
 def policy_explain(data: bytes) -> None:

@@ -10,7 +10,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.events import Key
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable, Footer, Input, Static, Tree
 
 from towpath.live.board import Board, Node, Row, printable, size
@@ -118,12 +118,24 @@ class LiveApp(App[None]):
             self._link.close()
 
     @property
+    def _base(self) -> Screen[object]:
+        """The screen with the flows, also while something is asked above it."""
+        return self.screen_stack[0]
+
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether the widgets are there: timers and the stream outlive them for a moment."""
+        return bool(self.screen_stack) and all(
+            self._base.query(f"#{name}") for name in ("head", "programs", "flows", "detail")
+        )
+
+    @property
     def _table(self) -> DataTable[Any]:
-        return self.query_one("#flows", DataTable)
+        return self._base.query_one("#flows", DataTable)
 
     @property
     def _tree(self) -> Tree[int]:
-        return cast("Tree[int]", self.query_one("#programs", Tree))
+        return cast("Tree[int]", self._base.query_one("#programs", Tree))
 
     def _read(self) -> None:
         messages, goes_on = self._link.ready()
@@ -147,8 +159,8 @@ class LiveApp(App[None]):
     # Drawing.
 
     def refresh_board(self) -> None:
-        """Draws what has changed; nothing while it is paused."""
-        if not self._stale or self._paused:
+        """Draws what has changed; nothing while it is paused, nor when the picture is being taken down."""
+        if not self._stale or self._paused or not self._is_drawn:
             return
         self._stale = False
         self._draw_head()
@@ -172,7 +184,7 @@ class LiveApp(App[None]):
             second += f"   following process {self._pid}"
         if self._paused:
             second += "   paused"
-        self.query_one("#head", Static).update(Text("\n").join([first, Text(second)]))
+        self._base.query_one("#head", Static).update(Text("\n").join([first, Text(second)]))
 
     def _draw_tree(self) -> None:
         tree = self._tree
@@ -223,10 +235,11 @@ class LiveApp(App[None]):
             lines.append(f"to allow: {record['hint']}" if record.get("hint") else "")
             requests = record.get("requests") or ()
             lines.append(", ".join(requests[-3:]))
-        self.query_one("#detail", Static).update(Text(printable_lines(lines)))
+        self._base.query_one("#detail", Static).update(Text(printable_lines(lines)))
 
     def on_data_table_row_highlighted(self, _event: DataTable.RowHighlighted) -> None:
-        self._draw_detail()
+        if self._is_drawn:
+            self._draw_detail()
 
     def on_tree_node_selected(self, event: Tree.NodeSelected[int]) -> None:
         self._follow(event.node.data)
@@ -258,7 +271,7 @@ class LiveApp(App[None]):
 
     def action_search(self) -> None:
         """Begins a search."""
-        search = self.query_one("#search", Input)
+        search = self._base.query_one("#search", Input)
         search.add_class("shown")
         search.focus()
 
@@ -270,13 +283,13 @@ class LiveApp(App[None]):
         self._leave_search()
 
     def _leave_search(self) -> None:
-        self.query_one("#search", Input).remove_class("shown")
+        self._base.query_one("#search", Input).remove_class("shown")
         self._table.focus()
 
     def action_reset(self) -> None:
         """Ends search and following."""
         self._search, self._pid = "", None
-        self.query_one("#search", Input).value = ""
+        self._base.query_one("#search", Input).value = ""
         self._leave_search()
         self._redraw()
 

@@ -199,7 +199,7 @@ def ends_of(data: memoryview) -> Key | None:
             at, protocol = 40, data[6]
             source, destination = bytes(data[8:24]), bytes(data[24:40])
         transport = _PROTOCOLS.get(protocol)
-        if transport is None:
+        if transport is None or len(destination) not in (4, 16):
             return None
         if transport == "icmp":
             return transport, source, struct.unpack_from(">H", data, at + 4)[0], destination, 0

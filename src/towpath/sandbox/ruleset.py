@@ -8,7 +8,6 @@ address on the loopback device (AnyIP) and are taken there by the transparent li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -112,6 +111,9 @@ def static_lines(settings: Sequence[FilterSettings]) -> list[list[str]]:
 
 
 def _is_loopback(rule: NetworkRule) -> bool:
+    # Who has rules has loaded it with them; a run without filters does not wait for it (decision 0006).
+    from ipaddress import ip_network
+
     return bool(rule.remote) and ip_network(rule.remote, strict=False).is_loopback
 
 

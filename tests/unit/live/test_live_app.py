@@ -42,6 +42,8 @@ async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
 
 
 def cells(app: LiveApp) -> list[list[str]]:
+    if not app.query("#flows"):
+        return []  # not drawn yet
     table = app.query_one("#flows", DataTable)
     return [[str(cell) for cell in table.get_row_at(at)] for at in range(table.row_count)]
 
@@ -54,7 +56,7 @@ def test_flows_are_shown_with_program_name_verdict_rule_rates_and_round_trip(man
             {"type": "traffic", "time": 2.0, "flows": [[1, 2000, 5000, 1500]]},
             flow(2, name="evil.test", name_from="dns", verdict="refused", rule=None, reason="no rule allows it"),
         )
-        await until(pilot, lambda: app.query_one("#flows", DataTable).row_count == 2)
+        await until(pilot, lambda: len(cells(app)) == 2)
         refused, allowed = cells(app)
         assert allowed == [
             "curl[7]", "web.test:443", "tcp", "sni", "allowed", "web.test:443", "2 kB", "5 kB", "7 kB", "1.5 ms",
@@ -92,6 +94,21 @@ def test_nothing_is_allowed_without_an_end_of_line(manager: Manager, keys: tuple
         await pilot.press(*keys)
         app._link.send("interrupt")
         assert manager.hear() == {"do": "interrupt"}
+
+    use(manager, steps)
+
+
+def test_flows_go_on_behind_the_question(manager: Manager) -> None:
+    async def steps(app: LiveApp, pilot: Pilot[None]) -> None:
+        manager.say(flow(2, name="evil.test", verdict="refused", hint="--allow evil.test:443"))
+        await until(pilot, lambda: len(cells(app)) == 1)
+        await pilot.press("a")
+        manager.say(flow(3))
+        await until(pilot, lambda: 3 in app.board.rows)
+        app.refresh_board()
+        await pilot.press("enter")
+        assert manager.hear() == {"do": "allow", "rule": "evil.test:443"}
+        assert len(cells(app)) == 2
 
     use(manager, steps)
 

@@ -13,6 +13,7 @@ HEAVY = (
     "cryptography",
     "dns",
     "idna",
+    "ipaddress",
     "msgspec",
     "rich",
     "ssl",
