@@ -64,6 +64,7 @@ def _serve(line: socket.socket, begin: messages.Begin) -> None:
     _open_imports(begin.path)
     if begin.kind == "packet-tunnel" and "listen" not in begin.capabilities:
         system.confinement.send_to_connected_only()
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of numpy, if the author's code has it: there is nothing to share out
     try:
         provider = load_provider(begin.file, begin.class_name, begin.config, begin.config_where)
     except TowpathError as error:
