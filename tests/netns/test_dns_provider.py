@@ -250,6 +250,43 @@ def test_an_authors_mistake_is_named(run: Runner, author: Author, body: str, wor
     assert "Traceback" not in done.err
 
 
+def _system(text: str) -> str:
+    with open("/etc/resolv.conf", "r+") as file:
+        before = file.read()
+        file.seek(0)
+        file.truncate()
+        file.write(text)
+    return before
+
+
+@pytest.mark.parametrize("proxied", [True, False])
+def test_a_run_asks_other_servers_when_the_system_does(run: Runner, world: Lab, author: Author, proxied: bool) -> None:
+    mine = proxy(
+        author,
+        """
+        def system_dns_settings_changed(self):
+            say(servers=self.system_dns_settings.servers)
+        """,
+    )
+    before = world["client"].call(_system, "nameserver 192.0.2.253\n")
+    try:
+        script = "echo started; read line; for i in 1 2 3 4 5; do getent ahostsv4 web.test && break; done | head -1"
+        options = ["--dns", mine] if proxied else []
+        with run.popen(*options, command=script, stdin=-1, stdout=-1, stderr=-1) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == "started\n"
+            world["client"].call(_system, before)
+            if proxied:
+                assert said(process.stderr.readline()) == [{"servers": [world["dns"].address4, world["dns"].address6]}]
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline().startswith(world["web"].address4)
+    finally:
+        world["client"].call(_system, before)
+
+
 def test_a_filter_is_not_a_proxy_and_the_other_way_around(run: Runner, author: Author) -> None:
     judge = author("pass", "judge")
     mine = proxy(author, "pass")

@@ -81,6 +81,51 @@ def test_a_filter_cannot(rootless: Rootless, lab: RootlessLab, author: Author, a
     assert [file.name for file in folder.iterdir()] == ["mine.py"]
 
 
+_TRIED_BY_A_PROXY = (
+    "read a file", "write a file", "connect to a server", "resolve a name", "signal everybody", "start a process",
+    "fork",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("attempt", _TRIED_BY_A_PROXY, ids=lambda name: name.replace(" ", "-"))
+def test_a_dns_proxy_cannot(rootless: Rootless, lab: RootlessLab, author: Author, attempt: str) -> None:
+    """It is confined as a filter is; what it forwards is carried by the manager, an ordinary user."""
+    folder, address = rootless.home / "filters", lab.addresses["web"][0]
+    code = _ATTEMPTS[attempt].format(notes="", folder=folder, address=address)
+    mine = author(
+        f"""
+        def handle_query(self, query):
+            if query.name == "web.test":
+                return Forward()
+            {code}
+            say(done=True)
+            return Forward()
+        """,
+        base="DNSProxyProvider",
+    )
+    command = ["sh", "-c", "getent hosts web.test && ! getent hosts tracker.test"]
+    done = lab(command, "--dns", mine, "--log-level", "info")
+    assert said(done.err) == [], done.err
+    assert "mine: handle_query raised" in done.err, done.err
+    assert done.code == 0, done.err
+
+
+def test_the_command_cannot_change_the_lists_of_a_dns_proxy(
+    rootless: Rootless, lab: RootlessLab, author: Author
+) -> None:
+    folder = rootless.home / "filters"
+    (folder / "ads.txt").write_text("||tracker.test^\n")
+    (folder / "ads.toml").write_text('block_lists = ["ads.txt"]\n')
+    for name in ("ads.txt", "ads.toml"):
+        (folder / name).chmod(0o666)
+    command = (
+        f"! echo > {folder}/ads.txt && ! rm {folder}/ads.txt && ! getent hosts tracker.test && getent hosts web.test"
+    )
+    done = lab(["sh", "-c", command], "--dns", f"secure_dns:{folder}/ads.toml", "--reload")
+    assert done.code == 0, done.err
+    assert (folder / "ads.txt").read_text() == "||tracker.test^\n"
+
+
 def test_a_filter_holds_nothing_but_its_channel(lab: RootlessLab, author: Author) -> None:
     mine = author("""
         def start(self):

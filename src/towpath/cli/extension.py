@@ -31,7 +31,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
     new = actions.add_parser("new", help="write the start of an extension and its test")
     new.add_argument("name", metavar="NAME", help="small letters, digits and '-': no-ads")
-    new.add_argument("--kind", choices=("content-filter",), default="content-filter", help="default: %(default)s")
+    new.add_argument(
+        "--kind", choices=("content-filter", "dns-proxy"), default="content-filter", help="default: %(default)s"
+    )
     new.add_argument("--folder", metavar="DIR", default=".", help="where to (default: here)")
     new.set_defaults(call=_new)
 
@@ -46,9 +48,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _new(options: argparse.Namespace) -> int:
-    from towpath.hosting.template import write_content_filter
+    from towpath.hosting.template import write_content_filter, write_dns_proxy
 
-    file, test = write_content_filter(options.name, options.folder)
+    write = write_dns_proxy if options.kind == "dns-proxy" else write_content_filter
+    file, test = write(options.name, options.folder)
     print(f"{file}\n{test}\nnext: python -m pytest {test}")
     return 0
 

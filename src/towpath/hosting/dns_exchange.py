@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -376,14 +375,14 @@ class Exchanges:
         now = time.monotonic()
         young = [port for port in ports if now - port.made < _PORT_AGE and len(port.asks) < _PORT_ASKS]
         if len(young) >= _PORTS:
-            return random.choice(young)
+            return young[self.identity() % len(young)]
         try:
             self._room()
             endpoint = self._dial.dial_datagram(_version(server), server.address, server.upstream.port)
         except OSError:
             if not young:
                 raise
-            return random.choice(young)
+            return young[self.identity() % len(young)]
         port = _Port(self, server, endpoint)
         ports.append(port)
         self._add(port)

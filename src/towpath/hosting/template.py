@@ -9,7 +9,7 @@ import sys
 
 from towpath.errors import ConfigInvalid
 
-__all__ = ["write_content_filter"]
+__all__ = ["write_content_filter", "write_dns_proxy"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 
@@ -112,11 +112,99 @@ def test_only_get_requests_leave() -> None:
 '''
 
 
+_PROXY = '''\
+# /// script
+# [tool.towpath.extension]
+# id = "@ID@"
+# version = "0.1"
+# kind = "dns-proxy"
+# class = "@CLASS@"
+# # "prompt" lets it ask the person, "output" append to files named in its config.
+# capabilities = ["dns-proxy"]
+# ///
+"""What this DNS proxy is for, in one line.
+
+Try it:  towpath run --dns @MODULE@.py -- curl https://example.org/
+"""
+
+from __future__ import annotations
+
+import msgspec
+from towpath.providers import (
+    Answer,
+    DNSProxyProvider,
+    DNSProxySettings,
+    DNSSettings,
+    DNSVerdict,
+    Forward,
+    Question,
+    Refuse,
+)
+
+
+class Config(msgspec.Struct):
+    """What a user may set, in TOML:  towpath run --dns @MODULE@.py:config.toml"""
+
+    servers: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ("ads.test",)
+
+
+class @CLASS@(DNSProxyProvider[Config]):
+    """Answers for one name, blocks others, and forwards the rest."""
+
+    def start(self) -> DNSProxySettings:
+        """Whom to ask: the system's servers, or others, as in tls://dns.test@192.0.2.53."""
+        if not self.config.servers:
+            return DNSProxySettings()
+        return DNSProxySettings((DNSSettings(self.config.servers),))
+
+    def handle_query(self, query: Question) -> DNSVerdict:
+        """A program, `query.owner`, wants a name. An answer is kept as long as it says."""
+        if query.name == "printer.home":
+            return Answer(("192.0.2.9",), ttl=300)
+        if any(f".{query.name}".endswith(f".{one}") for one in self.config.blocked):
+            return Refuse(f"{query.name} is blocked")
+        return Forward()
+'''
+
+_PROXY_TEST = '''\
+"""The DNS proxy @ID@, without a network:  python -m pytest @TEST@.py"""
+
+from __future__ import annotations
+
+from towpath.providers import Answer, Forward, Refuse
+from towpath.testing import DNSHarness
+
+from @MODULE@ import @CLASS@
+
+
+def test_each_name_has_its_answer() -> None:
+    with DNSHarness(@CLASS@, {"blocked": ["ads.test"]}) as harness:
+        assert harness.query("printer.home") == Answer(("192.0.2.9",), ttl=300)
+        assert harness.query("www.ads.test") == Refuse("www.ads.test is blocked")
+        assert harness.query("news.test") == Forward()
+
+
+def test_the_config_names_servers() -> None:
+    with DNSHarness(@CLASS@, {"servers": ["192.0.2.53"]}) as harness:
+        assert harness.settings.settings[0].servers == ("192.0.2.53",)
+'''
+
+
 def write_content_filter(name: str, folder: str) -> tuple[str, str]:
     """Writes a filter and its test into a folder, made if need be; gives both paths. Nothing is ever overwritten.
 
     Raises `ConfigInvalid` for a name that cannot be used, and for a file that exists or cannot be written.
     """
+    return _written(name, folder, _FILTER, _TEST)
+
+
+def write_dns_proxy(name: str, folder: str) -> tuple[str, str]:
+    """The same for a DNS proxy."""
+    return _written(name, folder, _PROXY, _PROXY_TEST)
+
+
+def _written(name: str, folder: str, extension: str, test: str) -> tuple[str, str]:
     where = "towpath extension new"
     if not _NAME.fullmatch(name):
         raise ConfigInvalid(where, f"{name!r} is no name for an extension", "small letters, digits and '-': no-ads")
@@ -129,7 +217,7 @@ def write_content_filter(name: str, folder: str) -> tuple[str, str]:
         "TEST": f"test_{module}",
         "CLASS": "".join(part.capitalize() for part in name.split("-")),
     }
-    files = [(os.path.join(folder, f"{module}.py"), _FILTER), (os.path.join(folder, f"test_{module}.py"), _TEST)]
+    files = [(os.path.join(folder, f"{module}.py"), extension), (os.path.join(folder, f"test_{module}.py"), test)]
     for path, _ in files:
         if os.path.lexists(path):
             raise ConfigInvalid(path, "is there already", "another name, or another --folder")

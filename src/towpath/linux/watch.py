@@ -27,6 +27,9 @@ class FileWatch:
                 code = ctypes.get_errno()
                 os.close(self._descriptor)
                 raise HostFault(f"watch {folder}", code, os.strerror(code))
+        for path in self._paths:
+            # Where a file is mounted upon, as resolv.conf in containers, its folder hears of nothing.
+            _libc.inotify_add_watch(self._descriptor, os.fsencode(path), _CLOSE_WRITE)
 
     def fileno(self) -> int:
         return self._descriptor

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from towpath.dns_proxy.cache import Entry
 from towpath.dns_proxy.counts import NameCounts
-from towpath.errors import PeerViolation
+from towpath.errors import HostFault, PeerViolation
 from towpath.hosting.dns_carriers import Carriers
 from towpath.hosting.dns_exchange import Exchanges, Server
 from towpath.hosting.dns_listen import PORT, Asked, DnsListener
 from towpath.hosting.dns_service import NameService, name_in
-from towpath.hosting.system_dns import system_group
+from towpath.hosting.system_dns import SystemDns, system_group
 from towpath.policy.policy import Decision
 from towpath.sandbox.flows import Flow
 from towpath.wire import dns, dns_scan
@@ -27,6 +27,7 @@ from towpath.wire.ip import text_of
 if TYPE_CHECKING:
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.hosting.loop import Loop
+    from towpath.providers.dns import SystemDNSSettings
     from towpath.providers.flow import Question as QuestionSeen
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
@@ -76,6 +77,7 @@ class DnsService:
             answered=self._server_answered,
         )
         self._counts: NameCounts | None = None
+        self._system: SystemDns | None = None
         self._listener = DnsListener(loop, self._names.cache, self._ask, direct=self._direct, noted=self._noted)
 
     def listen(self, intake: socket.socket) -> None:
@@ -84,7 +86,21 @@ class DnsService:
     def listen_stream(self, listener: socket.socket) -> None:
         self._listener.listen_stream(listener)
 
+    def follow_system(self, loop: Loop) -> None:
+        """Asks the servers of the system as they change: a machine that moves has others."""
+        try:
+            self._system = SystemDns(loop, self._system_changed)
+        except HostFault as fault:
+            self._ledger.say("info", f"changes of resolv.conf are not seen: {fault}")
+
+    def _system_changed(self, settings: SystemDNSSettings) -> None:
+        self._names.use_system(system_group(list(settings.servers)))
+        if self._proxy is not None:
+            self._proxy.system_changed(settings)
+
     def close(self) -> None:
+        if self._system is not None:
+            self._system.close()
         self._listener.close()
         self._exchanges.close()
 

@@ -58,7 +58,7 @@ class FilterRun:
             found.append(bundle.folder or bundle.file)
             if bundle.config_file:
                 found.append(bundle.config_file)
-        return found
+        return [*found, *(self._lists() if self._proxy_bundle else [])]
 
     @property
     def _all(self) -> list[Bundle]:

@@ -77,6 +77,8 @@ class Services:
         self._udp = UdpIntake(loop, held.queue, judge, ledger, injector, filtering, uplink)
         self._echo = EchoIntake(loop, held.queue, judge, ledger, injector, uplink)
         dns = self._dns = DnsService(loop, judge, ledger, self._resolvers(tunnel), filtering, proxy, uplink)
+        if tunnel is None:
+            dns.follow_system(loop)
         for listener in (*held.tcp.values(), *held.local.values()):
             self._tcp.listen(listener)
         for intake in held.udp.values():

@@ -39,7 +39,12 @@ def started(tmp_path: Path) -> Path:
     ],
     ids=lambda words: " ".join(words[:2]),
 )
-def test_a_new_extension_passes_its_own_test_and_the_checks_of_others(started: Path, words: list[str]) -> None:
+@pytest.mark.parametrize("kind", ["content-filter", "dns-proxy"])
+def test_a_new_extension_passes_its_own_test_and_the_checks_of_others(
+    tmp_path: Path, words: list[str], kind: str
+) -> None:
+    assert main(["extension", "new", "no-ads", "--folder", "mine", "--kind", kind]) == 0
+    started = tmp_path / "mine"
     environment = {**ENVIRONMENT, "MYPYPATH": ENVIRONMENT["PYTHONPATH"]}
     done = subprocess.run(
         [sys.executable, "-m", *words], cwd=started, env=environment, capture_output=True, text=True, check=False
