@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,12 +16,12 @@ from benchmarks.peers import program, towpath_run
 from benchmarks.rounds import Absent, Party, take_turns
 from towpath.testing import Command, Lab, LabHost, LabPlan
 
-__all__ = ["Resolvers", "dnsperf", "resolvers", "run"]
+__all__ = ["ENGINE_PORT", "PORTS", "RUN_SERVER", "Resolvers", "dnsperf", "party", "rate_of", "resolvers", "run"]
 
 _ROUNDS = 3
 _FIGURE = "answers_per_second"
 _NAMES = 1000
-_RUN_SERVER = "192.0.2.2"
+RUN_SERVER = "192.0.2.2"
 """Any address would do: whoever is asked inside of a run, the run answers."""
 
 _AUTHORITY = """
@@ -35,10 +37,17 @@ server:
   use-syslog: no
   verbosity: 0
   num-threads: 1
+{secure}
   local-zone: "bench.test." redirect
   local-data: "bench.test. 3600 IN A 198.51.100.7"
 remote-control:
   control-enable: no
+"""
+_SECURE = """
+  interface: 0.0.0.0@853
+  interface: 0.0.0.0@443
+  tls-service-key: "{folder}/key.pem"
+  tls-service-pem: "{folder}/certificate.pem"
 """
 _UNBOUND = """
 server:
@@ -67,20 +76,29 @@ remote-control:
 """
 _DNSDIST = """
 setLocal("127.0.0.1:5303")
-newServer({{address="{authority}:53", sockets=8, healthCheckMode="lazy"}})
+newServer({{address="{authority}:53", sockets=8}}):setUp()
 pc = newPacketCache(100000)
 getPool(""):setCache(pc)
 setMaxUDPOutstanding(65535)
 """
 PORTS = {"unbound": 5301, "dnsmasq": 5302, "dnsdist": 5303}
+ENGINE_PORT = 5306
+_ENGINE = str(Path(__file__).with_name("programs") / "dns_engine.py")
+_STEADY = 2000
+"""Questions a second at which latencies are compared."""
 
 
 class Resolvers:
     """A client beside whose programs the peers listen, all of them with one and the same server upstream."""
 
-    def __init__(self, client: LabHost, folder: Path, missing: dict[str, str]) -> None:
+    def __init__(
+        self, client: LabHost, folder: Path, authority: str, stack: ExitStack, missing: dict[str, str]
+    ) -> None:
         self.client = client
         self.folder = folder
+        self.authority = authority
+        self.stack = stack
+        self.processes: dict[str, subprocess.Popen[str]] = {}
         self.missing = missing
 
 
@@ -90,14 +108,20 @@ def _set_server(address: str) -> None:
 
 
 @contextmanager
-def resolvers() -> Iterator[Resolvers]:
-    """Starts everybody. Raises `Absent` without dnsperf or unbound."""
+def resolvers(files: Mapping[str, bytes] | None = None) -> Iterator[Resolvers]:
+    """Starts everybody; with `files` of certificates the server upstream speaks TLS and HTTPS as well.
+
+    Raises `Absent` without dnsperf or unbound.
+    """
     unbound = program("unbound")
     program("dnsperf")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="towpath-bench-")))
         folder.chmod(0o755)
-        (folder / "authority.conf").write_text(_AUTHORITY.format(folder=folder))
+        for name, data in (files or {}).items():
+            (folder / name).write_bytes(data)
+        secure = _SECURE.format(folder=folder) if files else ""
+        (folder / "authority.conf").write_text(_AUTHORITY.format(folder=folder, secure=secure))
         serves = [Command(command=(unbound, "-d", "-c", str(folder / "authority.conf")), port=53)]
         plan = LabPlan().host("client").host("authority", serves=serves)
         lab = stack.enter_context(Lab(plan))
@@ -107,11 +131,14 @@ def resolvers() -> Iterator[Resolvers]:
         (folder / "dnsdist.conf").write_text(_DNSDIST.format(authority=authority))
         commands = {
             "unbound": [unbound, "-d", "-c", str(folder / "unbound.conf")],
-            "dnsmasq": ["dnsmasq", "-k", "-C", "/dev/null", "-p", "5302", "-R", "-S", authority, "-c", "10000"]
-            + ["-u", "root", "-i", "lo", "-z", "--dns-forward-max=2000", f"--pid-file={folder}/dnsmasq.pid"],
+            # -d keeps it from changing its group, which a user namespace may not.
+            "dnsmasq": ["dnsmasq", "-d", "-C", "/dev/null", "-p", "5302", "-R", "-S", authority, "-c", "10000"]
+            + ["-i", "lo", "-z", "--dns-forward-max=2000", f"--pid-file={folder}/dnsmasq.pid"],
+            "towpath": [sys.executable, _ENGINE, str(ENGINE_PORT), authority],
             "dnsdist": ["dnsdist", "--supervised", "--disable-syslog", "-C", str(folder / "dnsdist.conf")],
         }
         missing: dict[str, str] = {}
+        place = Resolvers(client, folder, authority, stack, missing)
         for name, command in commands.items():
             try:
                 program(command[0], "dnsmasq-base" if name == "dnsmasq" else "")
@@ -120,8 +147,9 @@ def resolvers() -> Iterator[Resolvers]:
                 continue
             process = stack.enter_context(client.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
             stack.callback(process.terminate)
-            _await(client, PORTS[name])
-        yield Resolvers(client, folder, missing)
+            place.processes[name] = process
+            _await(client, PORTS.get(name, ENGINE_PORT))
+        yield place
 
 
 def _await(client: LabHost, port: int) -> None:
@@ -135,14 +163,37 @@ def dnsperf(file: Path, seconds: float, server: str, port: int, *more: str) -> l
     return [*words, "-c", "4", "-q", "200", *more]
 
 
-def _party(place: Resolvers, command: list[str], before: list[str], seconds: float) -> Party:
+def rate_of(text: str) -> float:
+    """Answers a second, as dnsperf says. Raises `Absent` where it was not answered."""
+    rate = re.search(r"Queries per second:\s+([\d.]+)", text)
+    answered = re.search(r"Queries completed:\s+\d+ \(([\d.]+)%\)", text)
+    if rate is None or answered is None or float(answered[1]) < 98:
+        raise Absent(f"no good answers: {text.strip()[-300:]}")
+    return float(rate[1])
+
+
+def party(place: Resolvers, command: list[str], before: list[str], seconds: float) -> Party:
+    """Runs dnsperf; its figure is answers a second."""
+
     def work() -> Mapping[str, float]:
         done = place.client.run([*before, *command], timeout=seconds + 40)
-        rate = re.search(r"Queries per second:\s+([\d.]+)", done.stdout)
-        answered = re.search(r"Queries completed:\s+\d+ \(([\d.]+)%\)", done.stdout)
-        if rate is None or answered is None or float(answered[1]) < 98:
-            raise Absent(f"no good answers: {(done.stderr + done.stdout).strip()[-300:]}")
-        return {_FIGURE: float(rate[1])}
+        return {_FIGURE: rate_of(done.stdout + done.stderr)}
+
+    return work
+
+
+def _with_latency(place: Resolvers, file: Path, server: str, port: int, before: list[str], seconds: float) -> Party:
+    """As `party`, and how long one answer of a hundred takes at least, at a steady rate."""
+    fast = shlex.join(dnsperf(file, seconds, server, port))
+    steady = shlex.join(dnsperf(file, 1, server, port, "-Q", str(_STEADY), "-v"))
+
+    def work() -> Mapping[str, float]:
+        done = place.client.run([*before, "sh", "-c", f"{fast}; {steady}"], timeout=seconds + 40)
+        first, _, second = done.stdout.partition("Latency StdDev")
+        each = sorted(float(line.split()[-1]) for line in second.splitlines() if line.startswith("> "))
+        if not each:
+            raise Absent("no latencies")
+        return {_FIGURE: rate_of(first), "p99_microseconds": each[len(each) * 99 // 100] * 1e6}
 
     return work
 
@@ -153,16 +204,22 @@ def run(seconds: float) -> Measured:
     with resolvers() as place:
         file = place.folder / "names"
         file.write_text("".join(f"n{at}.bench.test A\n" for at in range(_NAMES)))
-        parties = {"towpath_run": _party(place, dnsperf(file, length, _RUN_SERVER, 53), towpath_run(), length)}
+        parties = {
+            "towpath": _with_latency(place, file, "127.0.0.1", ENGINE_PORT, [], length),
+            "towpath_run": _with_latency(place, file, RUN_SERVER, 53, towpath_run(), length),
+        }
         for name, port in PORTS.items():
             if name not in place.missing:
-                parties[name] = _party(place, dnsperf(file, length, "127.0.0.1", port), [], length)
+                parties[name] = _with_latency(place, file, "127.0.0.1", port, [], length)
         measured = take_turns(
-            f"{_NAMES} names, all cached, dnsperf -c 4 -q 200 beside one process each; ours inside of a run",
+            f"{_NAMES} names, all cached, dnsperf -c 4 -q 200 beside one process each: servers on the loopback, "
+            "and a run, whose packets go through its policy",
             parties,
             _ROUNDS,
         )
         measured.missing += place.missing.items()
     for name in PORTS:
-        measured.compare(f"vs_{name}", "towpath_run", name, _FIGURE)
+        measured.compare(f"vs_{name}", "towpath", name, _FIGURE)
+        measured.compare(f"vs_{name}_by_a_run", "towpath_run", name, _FIGURE)
+        measured.compare(f"vs_{name}_p99", "towpath", name, "p99_microseconds", less_is_better=True)
     return measured

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.form import Measured
-from benchmarks.peers import npm_environment, program, sandbox_runtime, sandlock, towpath_run
+from benchmarks.peers import npm_environment, sandbox_runtime, sandlock, towpath_run
 from benchmarks.rounds import Absent, Party, take_turns
 from benchmarks.world import NAME, Arena, arena
 
@@ -15,15 +16,7 @@ _SMALL, _LARGE, _LARGE_BYTES = 200, 20, 8 << 20
 _LONGEST = 3.0
 """Seconds that a party takes, about."""
 _FEWEST, _MOST = 2, 10
-_SCRIPT = """\
-set -e
-now() { date +%s%N; }
-begin=$(now)
-curl -sS -4 --cacert "$1/cert.pem" -H 'Connection: close' -o /dev/null "https://good.test/?[1-200]"
-middle=$(now)
-curl -sS -4 --cacert "$1/cert.pem" -H 'Connection: close' -o /dev/null "https://good.test/files/large?[1-20]"
-echo "figures $(( (middle - begin) / 1000 )) $(( ($(now) - middle) / 1000 ))"
-"""
+_CLIENT = str(Path(__file__).with_name("programs") / "https_downloads.py")
 
 
 def run(seconds: float) -> Measured:
@@ -33,17 +26,15 @@ def run(seconds: float) -> Measured:
         files = Path(place.folder, "files")
         files.mkdir()
         (files / "large").write_bytes(bytes(_LARGE_BYTES))
-        script = Path(place.folder, "downloads.sh")
-        script.write_text(_SCRIPT)
-        program("curl")
         measured = take_turns(
-            f"curl in a shell: {_SMALL} HTTPS downloads of 6 bytes and {_LARGE} of 8 MB, a new connection each, from "
-            "nginx on another Lab host, one host allowed; total_seconds is with the start and the end of the sandbox",
+            f"a Python client: {_SMALL} HTTPS downloads of 6 bytes and {_LARGE} of 8 MB, one after the other, a new "
+            "connection each, from nginx on another Lab host, one host allowed; total_seconds is with the start and "
+            "the end of the sandbox",
             {
-                "no_sandbox": _party(place, script, lambda: []),
-                "towpath_run": _party(place, script, lambda: towpath_run("--allow", f"{NAME}:443")),
-                "sandlock": _party(place, script, lambda: sandlock(f"{NAME}:443")),
-                "sandbox_runtime": _party(place, script, lambda: sandbox_runtime(place.folder, NAME)),
+                "no_sandbox": _party(place, lambda: []),
+                "towpath_run": _party(place, lambda: towpath_run("--allow", f"{NAME}:443")),
+                "sandlock": _party(place, lambda: sandlock(f"{NAME}:443")),
+                "sandbox_runtime": _party(place, lambda: sandbox_runtime(place.folder, NAME)),
             },
             rounds,
         )
@@ -54,15 +45,16 @@ def run(seconds: float) -> Measured:
     return measured
 
 
-def _party(place: Arena, script: Path, start: Callable[[], list[str]]) -> Party:
+def _party(place: Arena, start: Callable[[], list[str]]) -> Party:
     def work() -> Mapping[str, float]:
         begun = time.perf_counter()
-        text = place.run([*start(), "sh", str(script), place.folder], 60, npm_environment())
+        client = [sys.executable, _CLIENT, NAME, str(_SMALL), str(_LARGE), f"{place.folder}/cert.pem"]
+        text = place.run([*start(), *client], 60, npm_environment())
         total = time.perf_counter() - begun
         figures = next((line.split()[1:] for line in text.splitlines() if line.startswith("figures ")), None)
         if figures is None:
             raise Absent(f"the downloads were not all made: {text.strip()[-200:]}")
-        small, large = (int(word) / 1e6 for word in figures)
+        small, large = map(float, figures)
         return {"total_seconds": total, "small_seconds": small, "large_seconds": large}
 
     return work

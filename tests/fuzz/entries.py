@@ -15,7 +15,9 @@ from towpath.hosting.first_words import read as read_first_words
 from towpath.hosting.held_stream import HeldStream
 from towpath.hosting.manifest import inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText
-from towpath.linux import conntrack, mounts, netlink, network_messages, nfqueue, packet_log
+from towpath.linux import conntrack, mounts, netlink, network_messages, nfqueue, packet_log, run_sockets
+from towpath.live.board import Board
+from towpath.live.link import parse
 from towpath.names.binding import ServiceBinding
 from towpath.names.carriers import StreamCarrier
 from towpath.names.client import Lookup, Server
@@ -429,6 +431,19 @@ def proc_net_unix(data: bytes) -> None:
         table.write(b"Num RefCount Protocol Flags Type St Inode Path\n" + data)
         table.flush()
         assert all(path.startswith("/") for path in mounts.listening_unix_sockets(table.name))
+        assert all(pid >= 0 for pid in run_sockets.find(table.name).values())
+
+
+def live_stream(data: bytes) -> None:
+    """Whatever a stream says, there is a picture of it, and a summary."""
+    board = Board()
+    for line in data.split(b"\n"):
+        message = parse(line)
+        if message is not None:
+            board.take(message)
+    board.tree()
+    board.visible("x")
+    assert board.summary()
 
 
 def script_manifest(data: bytes) -> None:
@@ -473,6 +488,7 @@ ENTRIES: dict[str, Entry] = (
             logged_packet,
             netlink_messages,
             network_facts,
+            live_stream,
             policy_explain,
             proc_net_unix,
             queue_packet,
@@ -600,6 +616,12 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
             b"GET / HTTP/1.0\r\nHost: [2001:db8::1]\r\n\r\n",
             b"\r\n",
             b"PRI * HTTP/2.0\r\n\r\n",
+        ),
+        "live_stream": (
+            b'{"type": "flow", "id": 1, "pid": 7, "ancestors": [[3, "make"]], "name": "a"}\n'
+            b'{"type": "traffic", "time": 1, "flows": [[1, 2, 3, 4]]}\n{"type": "end", "code": 0}',
+            b'{"type": "hello", "command": 7, "rules": {}}',
+            b'{"type": "flow", "id": 1, "pid": [], "hint": "--allow"}',
         ),
         "policy_explain": (
             b"good.test:443",

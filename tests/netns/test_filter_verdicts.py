@@ -453,3 +453,22 @@ print(s.recv(1)[0], len(hello))
     shown = said(done.err)
     assert shown[0] == {"offset": 0, "length": 100, "name": None, "source": None}
     assert shown[-1] == {"offset": 0, "length": length, "name": "web.test", "source": "sni"}
+
+
+def test_a_flow_has_the_name_that_its_own_program_asked_for(run: Runner, author: Author) -> None:
+    """Two names of one address; another program asked for the other one last."""
+    mine = author("""
+        def handle_new_flow(self, flow):
+            say(name=flow.name, names=flow.names)
+            return Allow()
+    """)
+    program = """
+import socket, subprocess
+address = socket.getaddrinfo("web.test", 80, socket.AF_INET)[0][4][0]
+subprocess.run(["getent", "ahostsv4", "www.web.test"], stdout=subprocess.DEVNULL)
+socket.create_connection((address, 80)).close()
+"""
+    done = run("--filter", mine, command=python(program))
+    (fact,) = said(done.err)
+    assert fact["name"] == "web.test"
+    assert fact["names"] == ["web.test", "www.web.test"]

@@ -127,6 +127,7 @@ class DnsListener:
         except OSError:
             return
         client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         family = listener.family
         here = client.getsockname()
         source = socket.inet_pton(family, peer[0])
@@ -156,6 +157,8 @@ class _Client:
         self._known = known
         self._received = b""
         self._unsent = b""
+        self._gathering = False
+        """Answers that are there at once leave together."""
         self._ask: Callable[[bytes], None] = lambda _data: None
         known[self] = None
 
@@ -179,11 +182,14 @@ class _Client:
                 self.close()
                 return
             self._received += data
+            self._gathering = True
             while len(self._received) >= 2 and len(self._received) >= 2 + int.from_bytes(self._received[:2], "big"):
                 end = 2 + int.from_bytes(self._received[:2], "big")
                 question, self._received = self._received[2:end], self._received[end:]
                 self._alive()
                 self._ask(question)
+            self._gathering = False
+            self._flush()
 
     def _alive(self) -> None:
         """A whole question keeps a connection open; single bytes do not."""
@@ -197,7 +203,8 @@ class _Client:
         if self._client is None:
             return
         self._unsent += len(answer).to_bytes(2, "big") + answer
-        self._flush()
+        if not self._gathering:
+            self._flush()
 
     def _flush(self) -> None:
         if self._client is None:

@@ -11,6 +11,8 @@ LEAST_LIFETIME = 300.0
 """Seconds. Programs keep addresses longer than a TTL of a few seconds allows, and mean no harm by it."""
 MOST_NAMES = 64
 """Names of one address: a zone that answers every name with it must neither fill the memory nor slow decisions."""
+MOST_ASKERS = 512
+"""Those that asked last."""
 MOST_ADDRESSES = 65536
 """A program that resolves without end pushes out the oldest evidence, not the manager's memory."""
 
@@ -26,6 +28,28 @@ class NameEvidence:
         self._names: dict[bytes, dict[str, float]] = {}
         self._alive: dict[bytes, int] = {}
         self._next_expiry = float("inf")
+        self._asked: dict[object, dict[str, None]] = {}
+
+    def asked(self, asker: object, name: str) -> None:
+        """Somebody (a process id) has asked for a name: of an address's names it means those that it asked for."""
+        names = self._asked.pop(asker, None)
+        if names is None:
+            names = {}
+            if len(self._asked) >= MOST_ASKERS:
+                del self._asked[next(iter(self._asked))]
+        self._asked[asker] = names
+        names.pop(name, None)
+        names[name] = None
+        if len(names) > MOST_NAMES:
+            del names[next(iter(names))]
+
+    def meant_by(self, asker: object, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The same names, those first that this asker asked for, the latest before the others."""
+        own = self._asked.get(asker)
+        if not own or len(names) < 2:
+            return names
+        order = list(own)
+        return tuple(sorted(names, key=lambda name: -1 - order.index(name) if name in own else 0))
 
     def learn(self, name: str, addresses: Iterable[tuple[bytes, int]], now: float | None = None) -> None:
         """Takes the addresses of one answer, each with its TTL in seconds."""

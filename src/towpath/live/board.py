@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,7 +63,7 @@ class Row:
         """The rule that would allow or deny what this flow does."""
         hint = self.record.get("hint")
         if action == "allow" and isinstance(hint, str) and hint.startswith("--allow "):
-            return shlex.split(hint)[1]
+            return hint.removeprefix("--allow ").strip("'")
         if self.transport == "icmp":
             return f"icmp://{self.destination}"
         if self.transport == "udp" and self.record.get("port") != 443 and action == "allow":
@@ -106,7 +105,7 @@ class Board:
     """
 
     def __init__(self, hello: Mapping[str, Any] | None = None) -> None:
-        self.hello: Mapping[str, Any] = hello or {}
+        self.hello: Mapping[str, Any] = _greeting(hello or {})
         self.rows: dict[int, Row] = {}
         self.forgotten = 0
         self.ended: Mapping[str, Any] | None = None
@@ -114,13 +113,20 @@ class Board:
         self._last_time = 0.0
 
     def take(self, message: Mapping[str, Any]) -> None:
+        """What a message says; one that is not understood, as of another version, changes little or nothing."""
+        try:
+            self._take(message)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            return
+
+    def _take(self, message: Mapping[str, Any]) -> None:
         kind = message.get("type")
         if kind in ("flow", "dns"):
             self._flow(message)
         elif kind == "traffic":
             self._traffic(message)
         elif kind in ("hello", "rules"):
-            self.hello = message
+            self.hello = _greeting(message)
         elif kind == "answer":
             self.last_answer = str(message.get("text") or f"not done: {message.get('error')}")
         elif kind == "end":
@@ -132,6 +138,7 @@ class Board:
         number = record.get("id")
         if not isinstance(number, int):
             return
+        record = _record(record)
         row = self.rows.get(number)
         if row is None:
             row = self.rows[number] = Row(record)
@@ -230,6 +237,20 @@ class Board:
         if len(ranked) > _SHOWN_AT_END:
             lines.append(f"\n{len(ranked) - _SHOWN_AT_END} more kinds of flows are left out.")
         return "\n".join(lines)
+
+
+def _greeting(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With the types that are drawn; raises `TypeError` for others."""
+    texts = {key: [str(one) for one in message.get(key) or ()] for key in ("command", "rules")}
+    return {**message, **texts}
+
+
+def _record(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With the types that are drawn; raises `TypeError` or `ValueError` for others."""
+    ancestors = [[int(pid), str(name)] for pid, name in record.get("ancestors") or ()]
+    lists = {key: [str(one) for one in record.get(key) or ()] for key in ("command", "requests")}
+    numbers = {key: int(record[key]) for key in ("pid", "port") if record.get(key)}
+    return {**record, **lists, **numbers, "ancestors": ancestors}
 
 
 def _smoothed(before: float, now: float) -> float:

@@ -62,7 +62,7 @@ _ANY = Considered(MATCH)
 def consider(rule: Rule, flow: Flow) -> Considered:
     """What one rule says of one flow, all others left aside."""
     considered = _destination(rule, flow)
-    if considered.outcome == SKIP:
+    if (rule.request is None and rule.by is None) or considered.outcome == SKIP:
         return considered
     if rule.request is not None and considered.outcome == MATCH:
         why = rule.request.excludes(flow.asked, rule.action)

@@ -124,7 +124,8 @@ class Policy:
         run gave the address; `who` finds the program that asks, and is called where a rule for programs may match."""
         if self.empty:
             return _EVERYTHING
-        return self._decide(Flow(transport, address, number(address) or (0, 0), port, tuple(names), who=who))
+        known = number(address) or (0, 0)
+        return self._decide(Flow(transport, address, known, port, tuple(names), None, None, None, who))
 
     def decide_seen(
         self,

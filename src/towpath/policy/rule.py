@@ -49,7 +49,7 @@ class Rule(NamedTuple):
     def shown(self) -> str:
         """As its author would look for it: ``--allow HOST``, or ``allow HOST (FILE:LINE:COLUMN)``."""
         if self.where.startswith("--"):
-            return f"{self.where} {quoted(self.text)}"
+            return f"{self.where} {quoted(self.text) if ' ' in self.text else self.text}"
         return f"{self.action} {self.text} ({self.where})"
 
     @property

@@ -78,8 +78,9 @@ class Flow(Struct, frozen=True, kw_only=True):
     `number` is unique in one run, `started` in seconds since 1970, `direction` is seen from the programs that are
     filtered. `name` is the host name that the flow is for and `name_from` where it was learnt: from a DNS answer, a
     ClientHello, an HTTP request or a QUIC Initial; where there is none, `name_unknown` says why. `names` are all names
-    that DNS answers gave this address, the newest first: an address may serve many, so a name from DNS alone is likely
-    and not certain. `owner_unknown` says why there is no `owner`.
+    that DNS answers gave this address, those first that this very program asked for, the newest before the others: an
+    address may serve many, so a name from DNS alone is likely and not certain. `owner_unknown` says why there is no
+    `owner`.
     """
 
     number: int

@@ -61,7 +61,7 @@ class Capture:
         self._head += pcapng.interface(pcapng.RAW_IP, "run", "inside of the run, before any relay")
         self._file.write(self._head)
         self._flows: OrderedDict[Key, Flow] = OrderedDict()
-        self._told: dict[int, str] = {}
+        self._told: dict[int, tuple[object, ...]] = {}
         self._held: OrderedDict[Key, tuple[int, bytes]] = OrderedDict()
         self._names: dict[str, tuple[str, ...]] = {}
         self._tap: socket.socket | None = None
@@ -126,13 +126,19 @@ class Capture:
             transport, source, source_port, destination, port = key
             back = (source_port, source, 0) if transport == "icmp" else (port, source, source_port)
             flow, direction = self._flows.get((transport, destination, *back)), "in"
-        if flow is None:
-            self._file.write(pcapng.packet(time_ns, bytes(data)))
-            return
-        about = _about(flow)
-        said = f"flow {flow.number}" if self._told.get(flow.number) == about else about
-        self._told[flow.number] = about
-        self._file.write(pcapng.packet(time_ns, bytes(data), comments=(said,), direction=direction))
+        comments = () if flow is None else (self._comment(flow),)
+        head, tail = pcapng.around(time_ns, len(data), comments=comments, direction=direction if flow else "")
+        self._file.write(head)
+        self._file.write(data)
+        self._file.write(tail)
+
+    def _comment(self, flow: Flow) -> str:
+        """All about a flow when any of it is new, else its number."""
+        known = flow.decision, flow.name, flow.owner
+        if self._told.get(flow.number) == known:
+            return f"flow {flow.number}"
+        self._told[flow.number] = known
+        return _about(flow)
 
     def finish(self) -> int:
         """Takes what is left, puts the secrets in front, and gives how many packets were lost."""

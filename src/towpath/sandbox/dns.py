@@ -2,7 +2,7 @@
 
 The order of questions is policy, filters, then the cache and whoever answers what it does not hold. What is kept was
 screened for its name before it was kept, and forgotten when the rules change; so an answer that is kept may be given
-again without asking anybody, unless a filter wants to hear of every question.
+again without asking anybody, unless there are filters.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ class DnsService:
         self._names.forget()
 
     def _direct(self) -> bool:
-        hears = self._filtering is not None and self._filtering.hears_questions
-        return self._names.direct and self._counts is None and self._ledger.learner is None and not hears
+        """With filters each question is seen: who asks for which name is what tells names of one address apart."""
+        return self._names.direct and self._counts is None and self._ledger.learner is None and self._filtering is None
 
     def _ask(self, asked: Asked) -> None:
         try:
@@ -171,6 +171,10 @@ class DnsService:
 
     def _pass(self, asked: Asked, question: dns.Question, name: str, flow: Flow) -> None:
         self._ledger.question_passed(flow, name)
+        if self._filtering is not None:
+            self._ledger.find_owner(flow)
+            if flow.owner is not None:
+                self._judge.names.asked(flow.owner.pid, name)
         kind = dns.type_name(question.type)
 
         def describe() -> QuestionSeen:

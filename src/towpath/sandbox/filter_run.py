@@ -74,7 +74,7 @@ class FilterRun:
             outcome.append(error)
             loop.stop()
 
-        self._prompter = Prompter(loop, self._options.ask_with)
+        self._prompter = Prompter(loop, self._options.ask_with, has_terminal=self._options.has_terminal)
         nursery = Nursery(loop, self._zygote)
         if self._bundles:
             self._filters = Filters(

@@ -38,11 +38,6 @@ class Filtering:
         self._ledger = ledger
         ledger.screened_ended = self._ended
 
-    @property
-    def hears_questions(self) -> bool:
-        """Whether some filter wants to be asked about names."""
-        return any(session.wants("handle_name") for session in self._filters.sessions)
-
     def ask(self, flow: Flow, decided: Callable[[Decision | None, bool], None]) -> None:
         """Puts a flow to the filters; `decided(refusal, silent)` is called once, perhaps at once."""
 
@@ -96,6 +91,11 @@ class Filtering:
         inward = flow.direction == "in"
         here, there = Address(text_of(flow.source), flow.source_port), Address(text_of(flow.address), flow.port)
         names = () if inward else self._judge.names.of(flow.address)
+        name = flow.name
+        if flow.owner is not None:
+            names = self._judge.names.meant_by(flow.owner.pid, names)
+            if flow.name_from == "dns" and names:
+                name = names[0]
         return FlowSeen(
             number=flow.number,
             transport=cast('Literal["tcp", "udp"]', flow.transport),
@@ -103,7 +103,7 @@ class Filtering:
             local=there if inward else here,
             remote=here if inward else there,
             started=flow.started,
-            name=flow.name or None,
+            name=name or None,
             name_from=cast("NameSource", flow.name_from) if flow.name else None,
             name_unknown=None if flow.name else (_FROM_OUTSIDE if inward else _NO_NAME),
             names=names,

@@ -10,6 +10,8 @@ __all__ = ["RunOptions"]
 class RunOptions(NamedTuple):
     """The options of `towpath run`, as they were given. `report` is "none", "table", "markdown" or "json".
 
+    `has_terminal` says whether people can be asked at it.
+
     `filters` are as `towpath.hosting.bundle.find_bundle` reads them, in the order in which they are asked.
     """
 
@@ -37,4 +39,5 @@ class RunOptions(NamedTuple):
     capture: str | None = None
     capture_secrets: bool = False
     watch: bool = False
+    has_terminal: bool = True
     dns: str | None = None

@@ -27,10 +27,14 @@ Answer = Callable[[Reply], None]
 
 
 class Prompter:
-    """`ask_with` is a command line, or `None` for the terminal. Raises `ConfigInvalid` for one that is not found."""
+    """`ask_with` is a command line, or `None` for the terminal, unless somebody else has that.
 
-    def __init__(self, loop: Loop, ask_with: str | None) -> None:
+    Raises `ConfigInvalid` for a command that is not found.
+    """
+
+    def __init__(self, loop: Loop, ask_with: str | None, *, has_terminal: bool = True) -> None:
         self._loop = loop
+        self._has_terminal = has_terminal
         self._command = _resolve(ask_with) if ask_with else None
         self._waiting: dict[str, list[Answer]] = {}
         self._queue: deque[Prompt] = deque()
@@ -49,6 +53,8 @@ class Prompter:
             self._waiting[prompt.key] = [answered]
             if self._command is not None:
                 self._ask_program(self._command, prompt)
+            elif not self._has_terminal:
+                self._answer(prompt, Reply(None, "the live view has the terminal, and there is no --ask-with"))
             else:
                 self._queue.append(prompt)
                 self._ask_terminal()

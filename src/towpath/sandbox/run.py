@@ -157,6 +157,7 @@ def run(options: RunOptions) -> int:
     """
     _open_streams()
     viewer = _find_viewer(options)
+    options = options._replace(has_terminal=viewer is None or not viewer.draws_here)
     filters = _find_filters(options)
     tunnel = None
     try:

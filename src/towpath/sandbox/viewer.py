@@ -33,6 +33,11 @@ class Viewer:
             os.dup2(nothing, 0)
             os.close(nothing)
 
+    @property
+    def draws_here(self) -> bool:
+        """Whether the terminal is the view's."""
+        return self._free
+
     def start(self, say: Callable[[str, str], None]) -> bool:
         """Draws, or says where somebody can have it drawn. The run can be watched by now; `True` if somebody comes."""
         words = [sys.executable, "-P", "-m", "towpath", "top", str(os.getpid())]

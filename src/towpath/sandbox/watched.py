@@ -240,7 +240,7 @@ class Watched:
             return {"error": f"{error.reason}" + (f" ({error.hint})" if error.hint else "")}
         except ImportError:
             return {"error": "a name with other letters than ASCII is written as xn--... while the command runs"}
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             pass
         return {"error": "not understood"}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from towpath.wire.address import pack
 
-__all__ = ["ETHERNET", "RAW_IP", "interface", "names", "packet", "section", "tls_secrets"]
+__all__ = ["ETHERNET", "RAW_IP", "around", "interface", "names", "packet", "section", "tls_secrets"]
 
 ETHERNET, RAW_IP = 1, 101
 """Link types: frames, or packets that begin with their IP header."""
@@ -24,6 +24,7 @@ _FLAGS = 2
 _TLS_KEY_LOG = 0x544C534B
 _IPV4, _IPV6 = 1, 2
 _LONGEST = 0xFFFF
+_PACKET_HEAD = struct.Struct("<IIIIIII")
 _DIRECTIONS = {"in": 1, "out": 2}
 
 
@@ -52,12 +53,28 @@ def packet(
 
     `length` is what it had on the wire if `data` is less. `direction` is "in", "out" or "".
     """
+    head, tail = around(time_ns, len(data), length=length, comments=comments, direction=direction, interface=interface)
+    return head + data + tail
+
+
+def around(
+    time_ns: int,
+    captured: int,
+    *,
+    length: int | None = None,
+    comments: Iterable[str] = (),
+    direction: str = "",
+    interface: int = 0,
+) -> tuple[bytes, bytes]:
+    """What stands before and behind the `captured` bytes of a packet, for who would rather not copy them."""
     options = [(_COMMENT, _text(comment)) for comment in comments]
     if direction:
         options.append((_FLAGS, struct.pack("<I", _DIRECTIONS[direction])))
-    whole = len(data) if length is None else length
-    head = struct.pack("<IIIII", interface, time_ns >> 32, time_ns & 0xFFFFFFFF, len(data), whole)
-    return _block(_PACKET, head + _padded(data) + _options(*options))
+    behind = bytes(-captured % 4) + _options(*options)
+    whole = _PACKET_HEAD.size + captured + len(behind) + 4
+    times = time_ns >> 32, time_ns & 0xFFFFFFFF
+    head = _PACKET_HEAD.pack(_PACKET, whole, interface, *times, captured, captured if length is None else length)
+    return head, behind + struct.pack("<I", whole)
 
 
 def names(known: Mapping[str, Iterable[str]]) -> bytes:

@@ -75,3 +75,27 @@ def test_a_zone_that_answers_every_name_with_one_address_keeps_the_latest_names_
         names.learn(f"n{number}.test", [(_ADDRESS, 60)], now=0)
     assert len(names.of(_ADDRESS, now=1)) == MOST_NAMES
     assert names.of(_ADDRESS, now=1)[0] == f"n{MOST_NAMES + 9}.test"
+
+
+def test_an_asker_means_the_names_that_it_asked_for() -> None:
+    names = NameEvidence()
+    names.learn("a.test", [(b"\1\2\3\4", 60)])
+    names.learn("b.test", [(b"\1\2\3\4", 60)])
+    names.learn("c.test", [(b"\1\2\3\4", 60)])
+    names.asked(7, "b.test")
+    names.asked(7, "a.test")
+    names.asked(8, "c.test")
+    found = names.of(b"\1\2\3\4")
+    assert found == ("c.test", "b.test", "a.test")
+    assert names.meant_by(7, found) == ("a.test", "b.test", "c.test")
+    assert names.meant_by(8, found) == ("c.test", "b.test", "a.test")
+    assert names.meant_by(9, found) == found
+
+
+def test_askers_are_bounded() -> None:
+    names = NameEvidence()
+    for asker in range(10_000):
+        for number in range(70):
+            names.asked(asker % 600, f"n{number}.test")
+    assert len(names._asked) <= 512
+    assert all(len(one) <= 64 for one in names._asked.values())
