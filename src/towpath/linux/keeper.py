@@ -107,7 +107,8 @@ class Keeper:
         starts: list[int] = []
         for name, member in members.items():
             wait, start = os.pipe()
-            child = os.fork()
+            # Not fork(3): it would wait for threads of libraries such as OpenBLAS, which the keeper did not inherit.
+            child = libc.clone(0)
             if child == 0:
                 member(tell_moved, wait)
             os.close(wait)
