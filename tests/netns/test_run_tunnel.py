@@ -313,3 +313,11 @@ for line in sys.stdin:
     words = ["tshark", "-r", str(file), "-Y", "tcp.port == 7 && tcp.len > 0", "-T", "fields", "-e", "tcp.payload"]
     found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
     assert found == [b"seen by tshark".hex()] * 2
+
+
+def test_a_dns_proxy_asks_through_the_tunnel_as_well(tunnels: TunnelLab, run: Runner) -> None:
+    before = len(tunnels.lab["dns"].log)
+    done = run("--tunnel", tunnels.file(), "--dns", "secure-dns", command=["curl", "-sS", "http://inner.test/"])
+    assert done.code == 0, done.err
+    assert "vpn" in done.out
+    assert len(tunnels.lab["dns"].log) == before

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from towpath.errors import PeerViolation
 from towpath.wire.ip import checksum
 from towpath.wire.segment_rows import Rows, join_rows, split_rows
-from towpath.wire.segmentation import join_packets, split_packet, sum16
+from towpath.wire.segmentation import cut_packet, join_packets, split_packet, sum16
 from towpath.wire.virtio_net import ECN, NEEDS_CHECKSUM, PLAIN_HEAD, TCP4, TCP6, UDP_SEGMENTS, Offload, read_offload
 
 numpy = pytest.importorskip("numpy")
@@ -161,3 +161,13 @@ def test_a_head_that_lies_is_refused(given: Super, field: int, value: int) -> No
             split_rows(packet, lie)
         return
     assert sum(map(len, found)) >= len(packet)
+
+
+@given(super_packets(), st.integers(0, 63_000))
+def test_smaller_super_packets_stand_for_the_same_segments(given: Super, most: int) -> None:
+    packet, offload = given
+    records = cut_packet(packet, offload, most)
+    segments = [one for record in records for one in split_packet(record[10:], read_offload(record))]
+    assert segments == split_packet(packet, offload)
+    largest = max(most, offload.segment_size + 120)
+    assert all(len(record) - 10 <= largest for record in records)

@@ -24,6 +24,7 @@ async def serve(address: str) -> None:
     bus = await MessageBus(bus_address=address, negotiate_unix_fd=True).connect()
     loop = asyncio.get_running_loop()
     locks: list[int] = []
+    held = asyncio.Event()
 
     def answer(message: Message) -> Message | bool:
         if message.member != "Inhibit":
@@ -32,6 +33,7 @@ async def serve(address: str) -> None:
         assert message.body[3] == "delay"
         reader, writer = os.pipe()
         locks.append(reader)
+        held.set()
         loop.call_later(0.5, os.close, writer)
         return Message.new_method_return(message, "h", [0], [writer])
 
@@ -42,6 +44,8 @@ async def serve(address: str) -> None:
         word = line.strip()
         await bus.send(Message.new_signal(PATH, MANAGER, "PrepareForSleep", "b", [word == "sleep"]))
         if word == "sleep":
+            await held.wait()
+            held.clear()
             await loop.run_in_executor(None, os.read, locks.pop(), 1)
             say("let go")
 

@@ -56,7 +56,6 @@ from towpath.providers import (
     PeerAddress,
     TunnelFailed,
     TunnelSettings,
-    join_packets,
 )
 
 try:
@@ -69,7 +68,7 @@ _HEAD = struct.Struct("<IIHBB")
 _HANDSHAKE = b"\xff\xff\xff\xff"
 """Before a message of the handshake, in the place of an index."""
 _TAG = 16
-_PIECE = 1400
+_PIECE = 1440
 """Sealed bytes of a unit in one datagram."""
 _LEVELS = (62_000, 8_000, 0)
 """The most that a unit holds, by how much the path loses; 0 is single packets."""
@@ -269,14 +268,29 @@ class WireTunnel(PacketTunnelProvider[Config]):
     def _send_smaller(self, peer: Peer, keypair: Keypair, packet: Packet, most: int, now: float) -> None:
         """Cuts a super-packet into smaller ones, by whole segments; into packets where the path is bad."""
         try:
-            pieces = packet.split()
+            records = packet.cut(most)
         except PeerViolation:
             self._device.drops["packet-malformed"] += 1
             return
-        at = max(1, most // max(1, len(pieces[0])))
-        for begin in range(0, len(pieces), at):
-            for record in join_packets(pieces[begin : begin + at]):
+        if most:
+            for record in records:
                 self._send_unit(peer, keypair, record, now)
+            return
+        traffic = self._traffic_of(keypair)
+        datagrams = []
+        for record in records:
+            counter = keypair.counter
+            keypair.counter += 1
+            sealed = traffic.send_cipher.encrypt(b"unit" + counter.to_bytes(8, "little"), record, None)
+            head = _HEAD.pack(keypair.peer_index, counter & 0xFFFFFFFF, counter >> 32, 0, 1)
+            datagrams.append(head + sealed)
+        traffic.pieces_sent += len(datagrams)
+        peer.note_sent(sum(map(len, datagrams)), now, data=True)
+        link = self._links.get(peer)
+        if link is not None:
+            link.send_each(datagrams)
+        elif self._listening is not None and peer.endpoint is not None:
+            self._listening.send_each(datagrams, peer.endpoint)
 
     def _send_unit(self, peer: Peer, keypair: Keypair, record: bytes | bytearray | memoryview, now: float) -> None:
         traffic = self._traffic_of(keypair)

@@ -76,6 +76,8 @@ class TunFlow:
                 for record in records:
                     self.watch(record, True)
             self._handler([Packet(record) for record in records])
+            if len(records) < self._queue.most:
+                return
 
     def write(self, packets: Sequence[Packet]) -> None:
         self.write_records([packet.record for packet in packets])

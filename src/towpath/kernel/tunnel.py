@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def make_plan(settings: TunnelSettings | None, physical_mtu: int = 1500) -> Tunn
         return NOTHING
     interfaces = [ip_interface(text) for text in settings.addresses]
     routes = [one for version in (4, 6) for one in settings.routes(version)]
-    around = [ip_network(text) for text in settings.excluded]
+    around = [one for version in (4, 6) for one in settings.left_out(version)]
     return TunnelPlan(
         tuple((str(one.ip), one.network.prefixlen) for one in interfaces),
         tuple((str(one.network_address), one.prefixlen) for one in routes),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from ipaddress import ip_address, ip_network
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from towpath.errors import HostFault
 from towpath.kernel.tunnel import TunnelPlan
@@ -44,8 +44,12 @@ class HostTunnelDevice:
             self._switch = HostTable(_KILL_SWITCH, lines)
 
     def apply(self, plan: TunnelPlan) -> None:
-        """See `TunnelAttachment.apply`. A default route becomes its two halves, which win over another default."""
-        halves = tuple(half for route in plan.routes for half in _halves(*route))
+        """See `TunnelAttachment.apply`. A default route becomes its two halves, which win over another default.
+
+        What is left out is cut out of the routes: the other tables of the host lead there, as before.
+        """
+        kept = [part for route in plan.routes for part in _without(route, plan.around)]
+        halves = tuple(dict.fromkeys(half for route in kept for half in _halves(*route)))
         self._link.apply(plan._replace(routes=halves))
 
     def open_link(self, address: str, port: int) -> socket.socket:
@@ -67,6 +71,19 @@ class HostTunnelDevice:
             self._link.close()
             if self._switch is not None:
                 self._switch.close()
+
+
+def _without(route: tuple[str, int], around: tuple[tuple[str, int], ...]) -> list[tuple[str, int]]:
+    """The parts of a route that lie in none of `around` that it is wider than: so no other route has to be made."""
+    parts: list[Any] = [ip_network(f"{route[0]}/{route[1]}")]
+    for address, prefix in around:
+        hole = ip_network(f"{address}/{prefix}")
+        cut: list[Any] = []
+        for part in parts:
+            inside = part.version == hole.version and part.prefixlen < hole.prefixlen and hole.subnet_of(part)
+            cut += part.address_exclude(hole) if inside else [part]
+        parts = cut
+    return [(str(part.network_address), part.prefixlen) for part in parts]
 
 
 def _halves(address: str, prefix: int) -> list[tuple[str, int]]:

@@ -126,6 +126,8 @@ class TunQueue:
 
     def __init__(self, descriptor: int, *, heads: bool, most: int = 32) -> None:
         self.descriptor = descriptor
+        self.most = most
+        """Records of one `receive`; fewer mean that no more are there."""
         self._heads = heads
         self._buffers = [memoryview(bytearray(_LARGEST)) for _ in range(most)]
         self._targets = [buffer if heads else buffer[HEAD_SIZE:] for buffer in self._buffers]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
-from towpath.wire.segmentation import join_packets, split_packet
+from towpath.wire.segmentation import cut_packet, join_packets, split_packet
 from towpath.wire.virtio_net import HEAD_SIZE, NEEDS_CHECKSUM, PLAIN, PLAIN_HEAD, Offload, read_offload
 
 __all__ = [
@@ -58,6 +58,14 @@ class Packet:
     def whole(self) -> bool:
         """Whether it can go on a wire as it is: not to be cut, its checksum finished."""
         return not self.record[0] & NEEDS_CHECKSUM and self.record[1] == PLAIN
+
+    def cut(self, most: int) -> list[bytes]:
+        """Records of at most `most` bytes (of a segment, where that is more) that stand for the same packets.
+
+        For peers that take records and paths that lose: nothing is copied but heads, and nothing summed. Raises
+        `PeerViolation` for one that lies.
+        """
+        return [bytes(self.record)] if self.whole else cut_packet(self.data, self.offload, most)
 
     def split(self) -> list[bytes]:
         """The packets that it stands for, as they go on a wire. Raises `PeerViolation` for one that lies."""

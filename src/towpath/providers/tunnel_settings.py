@@ -136,14 +136,24 @@ class TunnelSettings(Struct, frozen=True, kw_only=True, dict=True):
             raise ConfigInvalid("overhead", f"{self.overhead} is out of range", f"0 to {_PHYSICAL_MTU - _MTU[0]}")
 
     def routes(self, version: int) -> tuple[Network, ...]:
-        """The networks of one family that lead into the tunnel, joined where they touch; with `include_all`, all."""
+        """The networks of one family that lead into the tunnel, joined where they touch; with `include_all`, all.
+
+        Those within an excluded one stay apart: they are the more specific.
+        """
         if not any(ip_interface(text).version == version for text in self.addresses):
             return ()
-        everything: Network = IPv4Network("0.0.0.0/0") if version == 4 else IPv6Network("::/0")
-        if self.include_all:
-            return (everything,)
         wanted = [one for one in _networks("included", self.included) if one.version == version]
-        return tuple(collapse_addresses(wanted))  # type: ignore[type-var]  # of one family
+        out = self.left_out(version)
+        within = [one for one in wanted if any(one.subnet_of(left) for left in out)]  # type: ignore[arg-type]
+        if self.include_all:
+            wanted = [IPv4Network("0.0.0.0/0") if version == 4 else IPv6Network("::/0")]
+        joined: list[Network] = list(collapse_addresses(wanted))  # type: ignore[type-var]  # of one family
+        return tuple(dict.fromkeys((*joined, *within)))
+
+    def left_out(self, version: int) -> tuple[Network, ...]:
+        """The networks of one family that do not lead into it, although a wider one does."""
+        found = [one for one in _networks("excluded", self.excluded) if one.version == version]
+        return (*found, *(one for one in _LOCAL if self.exclude_local and one.version == version))
 
     def takes_all(self, version: int) -> bool:
         """Whether the tunnel is the way to everywhere: by a default route, or by two halves of one ("def1")."""
@@ -175,9 +185,6 @@ class TunnelSettings(Struct, frozen=True, kw_only=True, dict=True):
         """By IP version: what is included, what is excluded, and whether the tunnel has an address at all."""
         found = {}
         for version in (4, 6):
-            excluded = [one for one in _networks("excluded", self.excluded) if one.version == version]
-            if self.exclude_local:
-                excluded += [one for one in _LOCAL if one.version == version]
             has = any(ip_interface(text).version == version for text in self.addresses)
-            found[version] = (self.routes(version), tuple(excluded), has)
+            found[version] = (self.routes(version), self.left_out(version), has)
         return found

@@ -22,7 +22,7 @@ from towpath.wire.virtio_net import (
     Offload,
 )
 
-__all__ = ["Bytes", "Cut", "join_packets", "plan_cut", "split_packet", "sum16"]
+__all__ = ["Bytes", "Cut", "cut_packet", "join_packets", "plan_cut", "split_packet", "sum16"]
 
 Bytes = bytes | bytearray | memoryview
 
@@ -93,6 +93,48 @@ def split_packet(packet: Bytes, offload: Offload) -> list[bytes]:
     payload = memoryview(packet)[cut.header :]
     count = -(-len(payload) // cut.size)
     return [_segment(packet, payload, cut, at, count, offload) for at in range(count)]
+
+
+def cut_packet(packet: Bytes, offload: Offload, most: int) -> list[bytes]:
+    """Records of at most `most` bytes, or of one segment each, that stand for the same packets: nothing is summed.
+
+    Raises `PeerViolation` for a lying head.
+    """
+    cut = plan_cut(packet, offload)
+    if cut is None:
+        return [offload.pack() + packet]
+    header, size, start = cut.header, cut.size, cut.start
+    payload = memoryview(packet)[header:]
+    each = max(1, (most - header) // size) * size
+    addresses = sum16(packet[12:20] if cut.version == 4 else packet[8:40]) + cut.protocol
+    place = start + (16 if cut.protocol == _TCP else 6)
+    records = []
+    for at in range(0, len(payload), each):
+        part = payload[at : at + each]
+        head = bytearray(packet[:header])
+        length = header + len(part)
+        if cut.version == 4:
+            _H.pack_into(head, 2, length)
+            _H.pack_into(head, 4, (_H.unpack_from(head, 4)[0] + at // size) & 0xFFFF)
+            _H.pack_into(head, 10, 0)
+            _H.pack_into(head, 10, ~sum16(head[:start]) & 0xFFFF)
+        else:
+            _H.pack_into(head, 4, length - 40)
+        kind = offload.kind
+        if cut.protocol == _TCP:
+            _L.pack_into(head, start + 4, (_L.unpack_from(head, start + 4)[0] + at) & 0xFFFFFFFF)
+            if at + each < len(payload):
+                head[start + 13] &= ~(_FIN | _PSH) & 0xFF
+            if at and kind & ECN:
+                head[start + 13] &= ~_CWR & 0xFF
+                kind &= ~ECN
+        else:
+            _H.pack_into(head, start + 4, length - start)
+        _H.pack_into(head, place, (addresses + length - start) % 0xFFFF or 0xFFFF)
+        one = len(part) <= size
+        left = Offload(NEEDS_CHECKSUM, PLAIN if one else kind, header, 0 if one else size, start, place - start)
+        records.append(b"".join((left.pack(), head, part)))
+    return records
 
 
 def _finish(packet: Bytes, offload: Offload) -> bytes:

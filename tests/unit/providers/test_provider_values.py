@@ -132,4 +132,4 @@ def test_importing_it_brings_no_event_loop_and_nothing_of_the_system() -> None:
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     ours = {name for name in modules if name.startswith("towpath.")}
     assert "asyncio" not in modules
-    assert all(name.startswith(("towpath.providers", "towpath.errors")) for name in ours)
+    assert all(name.startswith(("towpath.providers", "towpath.errors", "towpath.wire")) for name in ours)
