@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from towpath.hosting.bundle import Bundle
     from towpath.hosting.session import OnFailure
-    from towpath.providers.dns import SystemDNSSettings
 
 __all__ = ["MARK", "TABLE", "HostDns"]
 
@@ -243,6 +242,7 @@ class _Attachment:
             is_stream = one.type == socket.SOCK_STREAM
             (self._listener.listen_stream if is_stream else self._listener.listen)(one)
         self._owners = host_owners()
+        self._resolv_conf = resolv_conf
         self._system = SystemDns(loop, self._system_changed, resolv_conf)
         try:
             self._table = system.host_table.HostTable(TABLE, host_dns_lines(port, exempt))
@@ -260,9 +260,9 @@ class _Attachment:
             self._say("error", f"names are not redirected any more: {fault}")
         self._timer = self._loop.later(_RENEW, self._keep)
 
-    def _system_changed(self, settings: SystemDNSSettings) -> None:
-        self._names.use_system(system_group(behind_stub(list(settings.servers))))
-        self._provider.system_changed(settings)
+    def _system_changed(self, servers: list[str]) -> None:
+        self._names.use_system(system_group(behind_stub(servers)))
+        self._provider.system_changed(system_settings(self._resolv_conf))
 
     def _ask(self, asked: Asked) -> None:
         try:

@@ -32,8 +32,12 @@ def system_settings(path: str = RESOLV_CONF) -> SystemDNSSettings:
     """What resolv.conf(5) says, as a DNS proxy sees it."""
     from towpath.providers.dns import SystemDNSSettings
 
-    search = tuple(_words(path, "search") or _words(path, "domain"))
-    return SystemDNSSettings(tuple(resolvers(path)), search)
+    return SystemDNSSettings(*_asked(path))
+
+
+def _asked(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Servers and search domains."""
+    return tuple(resolvers(path)), tuple(_words(path, "search") or _words(path, "domain"))
 
 
 def system_group(servers: list[str]) -> Group:
@@ -72,13 +76,13 @@ def _words(path: str, key: str) -> list[str]:
 
 
 class SystemDns:
-    """Calls `changed(settings)` when the system begins to ask others."""
+    """Calls `changed(servers)` when the system begins to ask others, or to search elsewhere."""
 
-    def __init__(self, loop: Loop, changed: Callable[[SystemDNSSettings], None], path: str = RESOLV_CONF) -> None:
+    def __init__(self, loop: Loop, changed: Callable[[list[str]], None], path: str = RESOLV_CONF) -> None:
         self._loop = loop
         self._changed = changed
         self._path = path
-        self._known = system_settings(path)
+        self._known = _asked(path)
         self._watch = system.watch.FileWatch({path, os.path.realpath(path)})
         loop.watch(self._watch.fileno(), IN, lambda _events: self._ready())
 
@@ -87,10 +91,10 @@ class SystemDns:
         self._loop.later(_SETTLE, self._look)
 
     def _look(self) -> None:
-        found = system_settings(self._path)
+        found = _asked(self._path)
         if found != self._known:
             self._known = found
-            self._changed(found)
+            self._changed(list(found[0]))
 
     def close(self) -> None:
         self._loop.forget(self._watch.fileno())

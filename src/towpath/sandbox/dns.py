@@ -18,7 +18,7 @@ from towpath.hosting.dns_carriers import Carriers
 from towpath.hosting.dns_exchange import Exchanges, Server
 from towpath.hosting.dns_listen import PORT, Asked, DnsListener
 from towpath.hosting.dns_service import NameService, name_in
-from towpath.hosting.system_dns import SystemDns, system_group
+from towpath.hosting.system_dns import SystemDns, system_group, system_settings
 from towpath.policy.policy import Decision
 from towpath.sandbox.flows import Flow
 from towpath.wire import dns, dns_scan
@@ -27,7 +27,6 @@ from towpath.wire.ip import text_of
 if TYPE_CHECKING:
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.hosting.loop import Loop
-    from towpath.providers.dns import SystemDNSSettings
     from towpath.providers.flow import Question as QuestionSeen
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
@@ -93,10 +92,10 @@ class DnsService:
         except HostFault as fault:
             self._ledger.say("info", f"changes of resolv.conf are not seen: {fault}")
 
-    def _system_changed(self, settings: SystemDNSSettings) -> None:
-        self._names.use_system(system_group(list(settings.servers)))
+    def _system_changed(self, servers: list[str]) -> None:
+        self._names.use_system(system_group(servers))
         if self._proxy is not None:
-            self._proxy.system_changed(settings)
+            self._proxy.system_changed(system_settings())
 
     def close(self) -> None:
         if self._system is not None:
