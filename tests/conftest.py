@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.support.rootless import Rootless, installed
 
-# Before a test imports numpy: its threads would be in this process when a Lab forks from it.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# How fast examples are made says something of the machine and what else it does, and nothing of the code.
+settings.register_profile("towpath", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("towpath")
 
 
 @pytest.fixture(scope="session")
