@@ -234,7 +234,7 @@ def test_iperf3_with_datagrams(lab: RootlessLab, host: Host) -> None:
     figures = json.loads(done.out)["end"]["sum"]
     assert figures["packets"] > 50
     assert figures["lost_percent"] < 100
-    assert lab(words, "--allow", "tcp://web.test:5201").code != 0
+    assert refused(lab(words, "--allow", "tcp://web.test:5201"), "web.test:5201 udp")
 
 
 def test_mosquitto_clients(lab: RootlessLab, host: Host) -> None:

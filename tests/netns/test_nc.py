@@ -100,15 +100,21 @@ def test_openssl_talks_to_a_tls_listener(world: Lab, tmp_path: Path) -> None:
     chain, key = Pki().good("server.test").write(tmp_path)
     with world["client"].popen(
         [TOWPATH, "nc", "-l", "--tls", "--identity", str(chain), str(key), "127.0.0.1", "8802"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
             assert process.stderr is not None
             assert "listening on" in process.stderr.readline()
             client = ["openssl", "s_client", "-quiet", "-connect", "127.0.0.1:8802", "-servername", "server.test"]
-            world["client"].run(client, input="over TLS\n", timeout=20)
-            assert process.stdout is not None
-            assert process.stdout.read() == "over TLS\n"
+            with world["client"].popen(client, stdin=subprocess.PIPE, text=True) as openssl:
+                assert openssl.stdin is not None
+                openssl.stdin.write("over TLS\n")
+                openssl.stdin.flush()
+                assert process.stdout is not None
+                # Its own end only now: this client goes as soon as it is told that the server has no more to say.
+                assert process.stdout.readline() == "over TLS\n"
+                process.communicate(timeout=20)
+                openssl.communicate(timeout=20)
         finally:
             process.kill()
 

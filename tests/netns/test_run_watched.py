@@ -239,7 +239,7 @@ def test_the_drawn_view_allows_with_a_key_what_was_refused(run: Runner, world: L
 def test_watch_draws_on_the_terminal_that_the_command_does_not_have(world: Lab, tmp_path: Path) -> None:
     out = tmp_path / "out"
     curl = "curl -sS -o /dev/null -w %{http_code} http://web.test"
-    command = f"{TOWPATH} run --watch --allow web.test:80 -- sh -c '{curl}; sleep 0.3'"
+    command = f"{TOWPATH} run --watch --allow web.test:80 -- sh -c '{curl}; sleep 2'"
     ours, theirs = pty.openpty()
     session = "import os, sys, fcntl, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp('sh', "
     session += f"['sh', '-c', {command + f' >{out} 2>&1; echo code $?'!r}])"
@@ -258,7 +258,7 @@ def test_watch_draws_on_the_terminal_that_the_command_does_not_have(world: Lab, 
     os.close(ours)
     text = drawn.decode("utf-8", "replace")
     assert "\x1b[?1049h" in text, "nothing was drawn"
-    assert "| curl | web.test:80 | tcp | allowed |" in text
+    assert "| web.test:80 | tcp | allowed |" in text, text[-1500:]
     assert text.rstrip().endswith("code 0")
     assert out.read_text() == "200"
 

@@ -201,5 +201,7 @@ def test_a_filter_that_floods_is_stopped(lab: RootlessLab, author: Author) -> No
                 self.context.update(12345, Drop("flood"))
             return Allow()
     """)
-    done = lab(["sh", "-c", "getent hosts tracker.test; getent hosts web.test"], "--filter", mine)
+    # It is given up by the second worker: by then the resolver may have given up on the next name as well.
+    again = "for time in 1 2 3 4; do getent hosts web.test && break; done"
+    done = lab(["sh", "-c", f"getent hosts tracker.test; {again}"], "--filter", mine)
     assert done.out.endswith("web.test\n"), done.err
