@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +60,9 @@ class _Owner:
 
 @functools.cache
 def _identity() -> tuple[Path, Path]:
-    return Pki().good().write(Path(tempfile.mkdtemp(prefix="towpath-fuzz-")))
+    folder = Path(tempfile.mkdtemp(prefix="towpath-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Pki().good().write(folder)
 
 
 def quic_to_client(data: bytes) -> None:

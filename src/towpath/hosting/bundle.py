@@ -88,17 +88,17 @@ def _find(text: str, where: str) -> Bundle:
     return Bundle(bundle.manifest, bundle.file, bundle.folder, bundle.class_name, os.path.abspath(config_file), config)
 
 
-def find_tunnel(text: str) -> Bundle:
+def find_tunnel(text: str, where: str = "--tunnel") -> Bundle:
     """What `--tunnel` means: a wg-quick file by its ending, or an extension as `--filter` names them.
 
-    Raises `ConfigInvalid`.
+    Raises `ConfigInvalid`; `where` is what its user wrote it behind.
     """
     if text.endswith(".conf") and ":" not in text:
         if not os.path.isfile(text):
             reason = f"{text} is no file" if os.path.exists(text) else f"there is no file {text}"
-            raise ConfigInvalid("--tunnel", reason, "a wg-quick file, as a provider of WireGuard gives it")
+            raise ConfigInvalid(where, reason, "a wg-quick file, as a provider of WireGuard gives it")
         text = f"wireguard:{text}"
-    return find_bundle(text, "--tunnel", "packet-tunnel")
+    return find_bundle(text, where, "packet-tunnel")
 
 
 def known_extensions() -> list[Known]:

@@ -67,7 +67,7 @@ def check_tunnel(text: str) -> dict[str, Any]:
 
     Raises `ConfigInvalid` for the first mistake. Nothing is connected.
     """
-    bundle = find_tunnel(text)
+    bundle = find_tunnel(text, "towpath tunnel check")
     check_syntax(bundle.file)
     told = _load_elsewhere(bundle)
     return {"tunnel": bundle.manifest.id, **told.get("described", {})}

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from cryptography.x509 import load_der_x509_certificate
 from OpenSSL import SSL
 
-from towpath.errors import ConfigInvalid, ConnectionFailed, EndOfStream, Misuse, PeerViolation
+from towpath.errors import ConnectionFailed, EndOfStream, Misuse, PeerViolation
 from towpath.protocols.credentials import Files, Identities
 from towpath.protocols.dtls_records import alert_record, datagrams
 from towpath.protocols.identity_choice import IdentityChoice
 from towpath.protocols.layer import Layer, Link
 from towpath.protocols.message import Message
-from towpath.protocols.openssl_buffers import drain, reason_of
+from towpath.protocols.openssl_buffers import drain, leave_it_to_us, reason_of, show
 from towpath.protocols.openssl_object import is_address
 from towpath.protocols.stack import Stack
 from towpath.protocols.tls import TlsDetails
@@ -173,7 +173,7 @@ class Dtls(Layer[TlsDetails]):
 
     def _client_context(self, identity: Files | None) -> SSL.Context:
         context = _context(identity)
-        context.set_verify(SSL.VERIFY_PEER, _leave_it_to_us)
+        context.set_verify(SSL.VERIFY_PEER, leave_it_to_us)
         if self.alpn:
             context.set_alpn_protos([word.encode() for word in self.alpn])
         return context
@@ -183,7 +183,7 @@ class Dtls(Layer[TlsDetails]):
         context.set_cookie_generate_callback(lambda connection: self._cookie())
         context.set_cookie_verify_callback(lambda connection, cookie: hmac.compare_digest(cookie, self._cookie()))
         if self.clients is not None:
-            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _leave_it_to_us)
+            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, leave_it_to_us)
             for anchor in self.clients.anchors.certificates():
                 context.add_client_ca(load_der_x509_certificate(anchor.der))
         if self.alpn:
@@ -298,16 +298,5 @@ def _context(identity: Files | None) -> SSL.Context:
     context.set_cipher_list(_FORWARD_SECRET)
     context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_TICKET)
     if identity is not None:
-        try:
-            context.use_certificate_chain_file(str(identity[0]))
-            context.use_privatekey_file(str(identity[1]))
-            context.check_privatekey()
-        except SSL.Error as error:
-            words = f"no certificate and key in PEM: {reason_of(error)}"
-            raise ConfigInvalid(f"{identity[0]} with {identity[1]}", words) from error
+        show(context, identity)
     return context
-
-
-def _leave_it_to_us(*facts: object) -> bool:
-    """OpenSSL's own verdict does not count."""
-    return True

@@ -16,11 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
-from towpath.errors import ConfigInvalid
 from towpath.protocols.client_demand import ClientDemand
 from towpath.protocols.credentials import Files, Identities
 from towpath.protocols.identity_choice import IdentityChoice
-from towpath.protocols.openssl_buffers import drain, reason_of
+from towpath.protocols.openssl_buffers import drain, leave_it_to_us, reason_of, show
 from towpath.trust.context import FORWARD_SECRET, TrustContext
 
 __all__ = ["Buffers", "OpensslObject", "OpensslSettings", "is_address"]
@@ -52,7 +51,7 @@ class OpensslSettings:
     def for_client(self, identity: Files | None) -> SSL.Context:
         """Raises `ConfigInvalid` for an identity that cannot be used."""
         context = self._common(identity)
-        context.set_verify(SSL.VERIFY_PEER, _leave_it_to_us)
+        context.set_verify(SSL.VERIFY_PEER, leave_it_to_us)
         if self._alpn:
             context.set_alpn_protos(self._alpn)
         return context
@@ -75,13 +74,7 @@ class OpensslSettings:
         if self._key_log is not None:
             context.set_keylog_callback(_keep_in(self._key_log))
         if identity is not None:
-            try:
-                context.use_certificate_chain_file(str(identity[0]))
-                context.use_privatekey_file(str(identity[1]))
-                context.check_privatekey()
-            except SSL.Error as error:
-                words = f"no certificate and key in PEM: {reason_of(error)}"
-                raise ConfigInvalid(f"{identity[0]} with {identity[1]}", words) from error
+            show(context, identity)
         return context
 
     def _select(self, connection: SSL.Connection, offered: Sequence[bytes]) -> Any:
@@ -185,11 +178,6 @@ class OpensslObject:
             found = drain(self._tls)
             if found:
                 self._outgoing.write(found)
-
-
-def _leave_it_to_us(*facts: object) -> bool:
-    """OpenSSL's own verdict does not count."""
-    return True
 
 
 def _keep_in(file: Path) -> Callable[[SSL.Connection, bytes], None]:
