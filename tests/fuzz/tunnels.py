@@ -6,6 +6,7 @@ import struct
 from ipaddress import ip_network
 
 from towpath.errors import ConfigInvalid, PeerViolation
+from towpath.extensions.wire_tunnel.units import HEAD, Reassembly, bundle, bundled, whole_unit
 from towpath.extensions.wireguard.config import read_config
 from towpath.extensions.wireguard.device import Device
 from towpath.extensions.wireguard.noise import PrivateKey
@@ -65,9 +66,30 @@ def tunnel_messages_(data: bytes) -> None:
             continue
 
 
+def wire_tunnel_units(data: bytes) -> None:
+    """A bundle is taken apart or refused; a row is one whole unit, or its pieces are put together one by one."""
+    try:
+        records = bundled(data)
+    except PeerViolation:
+        pass
+    else:
+        assert len(records) == 1 or data == bundle(records)
+    for size in (13, 40, 1452):
+        whole = whole_unit(memoryview(data), size)
+        reassembly = Reassembly()
+        for at in range(0, len(data), size):
+            one = memoryview(data)[at : at + size]
+            if len(one) >= HEAD.size:
+                _index, low, high, piece, count = HEAD.unpack_from(one)
+                unit = reassembly.add(high << 32 | low, piece, count, one[HEAD.size :], 0.0) if piece < count else None
+                if whole is not None and unit is not None:
+                    assert unit == whole[2]
+
+
 ENTRIES = {
     "tun_record": tun_record,
     "tunnel_messages": tunnel_messages_,
+    "wire_tunnel_units": wire_tunnel_units,
     "wireguard_file": wireguard_file,
     "wireguard_message": wireguard_message,
 }
@@ -94,6 +116,10 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
             messages.Stop(1),
         )
         for packet in messages.batches([message])
+    ),
+    "wire_tunnel_units": (
+        bundle([bytes(10) + b"E" + bytes(19), bytes(10) + b"E" + bytes(40)]),
+        b"".join(HEAD.pack(7, 9, 0, piece, 3) + bytes(28) for piece in range(3)),
     ),
     "wireguard_file": (
         b"[Interface]\nPrivateKey = YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=\nAddress = 10.0.0.2/32\n"

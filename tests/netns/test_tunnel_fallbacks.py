@@ -167,3 +167,20 @@ def test_rows_of_datagrams_arrive_as_they_were_sent(
         assert {len(piece) for piece in got[:120]} == {1200}
         assert got[121:] == [b"a single one", bytes(2000)]
         assert sender.refused == 0
+
+
+@pytest.mark.parametrize("segments", [True, False])
+def test_what_finds_no_room_is_given_back_and_nothing_is_sent_twice(segments: bool) -> None:
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, other:
+        one.setblocking(False)
+        sender = DatagramSocket(one, segments=segments, coalesces=False)  # a kind of socket that knows of no segments
+        data = b"".join(number.to_bytes(2, "big") * 500 for number in range(600))
+        got: list[bytes] = []
+        left: bytes | bytearray | memoryview | None = data
+        while left is not None:
+            left = sender.send([left], 1000, None)
+            assert left is None or len(left) % 1000 == 0
+            while select.select([other], [], [], 0)[0]:
+                got.append(other.recv(2000))
+        assert b"".join(got) == data

@@ -21,6 +21,8 @@ _LARGEST = 65_535
 _ROOM = 8 << 20
 _MOST_SEGMENTS = 64
 _MOST_BYTES = 65_000
+_MOST_PARTS = 1024
+"""IOV_MAX."""
 _CANNOT = (errno.EINVAL, errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EMSGSIZE)
 
 
@@ -107,55 +109,61 @@ class DatagramSocket:
                     size = int.from_bytes(value[:2], sys.byteorder) or length
             return self._buffer[:length], size, _plain(source)
 
-    def send(self, parts: Sequence[Buffer], size: int, to: tuple[str, int] | None) -> bool:
-        """Sends `parts`, joined, as datagrams of `size` bytes, 0 for a single one; False when there is no room now.
+    def send(self, parts: Sequence[Buffer], size: int, to: tuple[str, int] | None, total: int = 0) -> Buffer | None:
+        """Sends `parts`, joined, as datagrams of `size` bytes, 0 for a single one.
 
-        A row that is longer than what the kernel takes goes in pieces. What cannot be sent at all is counted.
+        Gives back what found no room, to be sent in the same way later; `None` when there is nothing left. A row that
+        is longer than what the kernel takes goes in pieces. What cannot be sent at all is counted. `total` is the
+        length of all parts, where it is known.
         """
-        total = sum(map(len, parts))
+        total = total or sum(map(len, parts))
         if not size or total <= size:
-            return self._send_one(parts, to)
+            return None if self._send_one(parts, total, to) else b"".join(parts)
         most = min(_MOST_SEGMENTS, max(1, _MOST_BYTES // size)) * size
-        if total <= most and self.segments:
-            return self._send_row(parts, size, to)
+        if total <= most and self.segments and len(parts) <= _MOST_PARTS:
+            sent = self._send_row(parts, size, to)
+            if sent is not None:
+                return None if sent else b"".join(parts)
         data = memoryview(b"".join(parts))
-        step = most if self.segments else size
-        sent = True
-        for at in range(0, total, step):
-            sent = self._send_row((data[at : at + step],), size, to) and sent
-        return sent
+        while data:
+            step = size
+            sent = None
+            if self.segments and len(data) > size:
+                step = most
+                sent = self._send_row((data[:step],), size, to)
+                if sent is None:
+                    step = size
+            if sent is None:
+                sent = self._send_one((data[:step],), min(step, len(data)), to)
+            if not sent:
+                return data
+            data = data[step:]
+        return None
 
-    def _send_row(self, parts: Sequence[Buffer], size: int, to: tuple[str, int] | None) -> bool:
-        total = sum(map(len, parts))
-        if total <= size:
-            return self._send_one(parts, to)
-        if self.segments:
-            try:
-                if to is None:
-                    self._cut_at(size)
-                    os.writev(self.socket.fileno(), parts)
-                else:
-                    ancillary = [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
-                    self.socket.sendmsg(parts, ancillary, 0, self._address(to))
-                return True
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                if error.errno not in _CANNOT:
-                    self.refused += 1
-                    return True
-                if error.errno in (errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EIO):
-                    self.segments = False
-        data = memoryview(b"".join(parts))
-        sent = True
-        for at in range(0, total, size):
-            sent = self._send_one((data[at : at + size],), to) and sent
-        return sent
-
-    def _send_one(self, parts: Sequence[Buffer], to: tuple[str, int] | None) -> bool:
+    def _send_row(self, parts: Sequence[Buffer], size: int, to: tuple[str, int] | None) -> bool | None:
+        """False when there is no room now; `None`, and nothing sent, where it has to be done one by one."""
         try:
             if to is None:
-                if self._segment and sum(map(len, parts)) > self._segment:
+                self._cut_at(size)
+                os.writev(self.socket.fileno(), parts)
+            else:
+                ancillary = [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
+                self.socket.sendmsg(parts, ancillary, 0, self._address(to))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                self.refused += 1
+                return True
+            if error.errno in (errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EIO):
+                self.segments = False
+            return None
+        return True
+
+    def _send_one(self, parts: Sequence[Buffer], length: int, to: tuple[str, int] | None) -> bool:
+        try:
+            if to is None:
+                if self._segment and length > self._segment:
                     self._cut_at(0)
                 os.writev(self.socket.fileno(), parts)
             else:

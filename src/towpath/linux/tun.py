@@ -31,6 +31,8 @@ ALL_OFFLOADS = (
 )
 """What is tried, the most first."""
 _LARGEST = HEAD_SIZE + 65_535
+_AT_ONCE = 48_000
+"""Bytes from which on a batch of records is handed on."""
 
 
 class TunDevice(NamedTuple):
@@ -122,25 +124,35 @@ def _explained(error: OSError, name: str) -> HostFault:
 
 
 class TunQueue:
-    """Reads and writes the records of one queue, never waiting. The buffers are used again by the next `receive`."""
+    """Reads and writes the records of one queue, never waiting. The buffer is used again by the next `receive`."""
 
-    def __init__(self, descriptor: int, *, heads: bool, most: int = 32) -> None:
+    def __init__(self, descriptor: int, *, heads: bool) -> None:
         self.descriptor = descriptor
-        self.most = most
-        """Records of one `receive`; fewer mean that no more are there."""
+        self.drained = True
+        """Whether the last `receive` came to the end of what was there."""
         self._heads = heads
-        self._buffers = [memoryview(bytearray(_LARGEST)) for _ in range(most)]
-        self._targets = [buffer if heads else buffer[HEAD_SIZE:] for buffer in self._buffers]
+        self._extra = 0 if heads else HEAD_SIZE
+        self._buffer = memoryview(bytearray(_AT_ONCE + _LARGEST))
 
     def receive(self) -> list[memoryview]:
-        """The records that are there, as many as there are buffers. Raises `OSError` when the device has gone."""
+        """Records that are there: a super-packet, or as many smaller ones as are as long together.
+
+        More at once would be out of the processor's caches before it is their turn. Raises `OSError` when the device
+        has gone.
+        """
         found: list[memoryview] = []
-        descriptor, extra = self.descriptor, 0 if self._heads else HEAD_SIZE
-        for buffer, target in zip(self._buffers, self._targets, strict=True):
+        descriptor, extra, buffer, at = self.descriptor, self._extra, self._buffer, 0
+        while at < _AT_ONCE:
             try:
-                found.append(buffer[: os.readv(descriptor, (target,)) + extra])
+                end = at + extra + os.readv(descriptor, (buffer[at + extra :],))
             except BlockingIOError:
-                break
+                self.drained = True
+                return found
+            if extra:
+                buffer[at : at + HEAD_SIZE] = PLAIN_HEAD
+            found.append(buffer[at:end])
+            at = end
+        self.drained = False
         return found
 
     def send(self, record: bytes | bytearray | memoryview) -> bool:
