@@ -86,6 +86,45 @@ def test_names_are_asked_of_the_tunnel_s_server_alone(tunnels: TunnelLab, run: R
     assert done.only(transport="tcp")["name"] == "inner.test"
 
 
+def asked_at(lab: Lab, host: str, since: int = 0) -> set[str]:
+    """The names that a name server of the Lab was asked for."""
+    return {question.split()[1] for record in lab[host].log[since:] for question in record.requests if "." in question}
+
+
+def test_names_outside_of_its_domains_are_asked_of_the_host_s_server(tunnels: TunnelLab, run: Runner) -> None:
+    lab = tunnels.lab
+    before = {host: len(lab[host].log) for host in ("dns", "vpn")}
+    command = "curl -sS -4 http://inner.test/ && getent ahostsv4 web.test && curl -sS -4 http://web.test/"
+    done = run("--tunnel", tunnels.file(dns=f"{INNER4}, ~inner.test"), command=command)
+    assert asked_at(lab, "dns", before["dns"]) == {"web.test"}
+    assert "web.test" not in asked_at(lab, "vpn", before["vpn"])
+    assert "inner.test" in asked_at(lab, "vpn", before["vpn"])
+    assert lab["web"].address4 in done.out, "the name has its address"
+    assert done.code == 7, "and nothing else goes around the tunnel"
+    assert "AllowedIPs" in done.err
+
+
+def test_no_name_leaves_by_the_host_where_the_tunnel_leads_everywhere(tunnels: TunnelLab, run: Runner) -> None:
+    before = len(tunnels.lab["dns"].log)
+    path = tunnels.file(dns=f"{INNER4}, ~corp.test", allowed="0.0.0.0/0, ::/0")
+    capture = Capture(tunnels.lab, "client")
+    done = run("--tunnel", path, command=["curl", "-sS", "-4", "http://inner.test/"])
+    assert capture.leaving() <= tunnels.carrier | {("neighbours", "", 0)}
+    capture.close()
+    assert len(tunnels.lab["dns"].log) == before
+    assert done.code == 6, "the host's server is asked through the tunnel, and this peer leads to nobody"
+
+
+def test_a_dns_proxy_s_own_domains_come_before_the_tunnel_s(tunnels: TunnelLab, run: Runner, tmp_path: Path) -> None:
+    lab = tunnels.lab
+    (tmp_path / "names.toml").write_text(f'[[domains]]\nmatch = ["inner.test"]\nservers = ["{lab["dns"].address4}"]\n')
+    before = {host: len(lab[host].log) for host in ("dns", "vpn")}
+    options = ("--tunnel", tunnels.file(dns=f"{INNER4}, ~test"), "--dns", f"secure-dns:{tmp_path}/names.toml")
+    done = run(*options, command="getent ahostsv4 inner.test; getent ahostsv4 web.test")
+    assert asked_at(lab, "vpn", before["vpn"]) == {"web.test"}, done.err
+    assert asked_at(lab, "dns", before["dns"]) == {"inner.test"}
+
+
 def test_ping_and_udp_go_through_it(tunnels: TunnelLab, run: Runner) -> None:
     done = run("--tunnel", tunnels.file(), command=["ping", "-c", "2", "-i", "0.2", INNER4])
     assert "2 received" in done.out, done.out + done.err

@@ -24,12 +24,13 @@ __all__ = ["INNER4", "INNER6", "PLAN", "Capture", "Key", "TunnelLab", "client_fi
 INNER4, INNER6 = "10.77.0.1", "fd77::1"
 """The server's addresses in the tunnel."""
 PORT = 51820
+# The first name server of a Lab is the one that its hosts ask.
 PLAN = (
     LabPlan()
     .host("client")
+    .host("dns", serves=[Dns()])
     .host("vpn", serves=[Http(names=("vpn.test",)), TcpEcho(port=7), UdpEcho(port=9000), Dns(port=53)])
     .host("web", serves=[Http(names=("web.test",)), UdpEcho(port=9000)])
-    .host("dns", serves=[Dns()])
     .record("inner.test", "A", INNER4)
     .record("inner.test", "AAAA", INNER6)
 )

@@ -235,7 +235,7 @@ class _Attachment:
             quic=carriers.quic,
         )
         group = system_group(behind_stub(resolvers(resolv_conf)))
-        self._names = NameService(loop, group, self._exchanges, _admit, proxy=provider, say=say)
+        self._names = NameService(loop, (group, ()), self._exchanges, _admit, proxy=provider, say=say)
         self._listener = DnsListener(loop, self._names.cache, self._ask, direct=lambda: self._names.direct)
         port, self._sockets = _listen()
         for one in self._sockets:
@@ -261,7 +261,7 @@ class _Attachment:
         self._timer = self._loop.later(_RENEW, self._keep)
 
     def _system_changed(self, servers: list[str]) -> None:
-        self._names.use_system(system_group(behind_stub(servers)))
+        self._names.use_system((system_group(behind_stub(servers)), ()))
         self._provider.system_changed(system_settings(self._resolv_conf))
 
     def _ask(self, asked: Asked) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from ipaddress import (
     IPv4Network,
@@ -27,6 +28,8 @@ _LOCAL = tuple(
     map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fe80::/10", "fc00::/7"))
 )
 _MOST = 4096
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL}){{0,126}}", re.IGNORECASE)
 
 
 def _networks(name: str, texts: tuple[str, ...]) -> tuple[Network, ...]:
@@ -44,8 +47,8 @@ class DnsSettings(Struct, frozen=True, kw_only=True):
     >>> DnsSettings(servers=("10.0.0.1",), match_domains=("corp.test",)).takes("git.corp.test")
     True
 
-    `servers` are addresses. `match_domains` are the domains that go to them; `None` and "" mean all names. They are
-    search domains too unless `match_domains_no_search`.
+    `servers` are addresses. `match_domains` are the domains whose names go to them, and no others; `None` and "" mean
+    all names. They are search domains too unless `match_domains_no_search`. Raises `ConfigInvalid`.
     """
 
     servers: tuple[str, ...] = ()
@@ -59,6 +62,10 @@ class DnsSettings(Struct, frozen=True, kw_only=True):
                 ip_address(server)
             except ValueError:
                 raise ConfigInvalid("dns.servers", f"{server!r} is no address") from None
+        for name, domains in (("search", self.search), ("match_domains", self.match_domains or ())):
+            for domain in domains:
+                if domain and not _DOMAIN.fullmatch(domain):
+                    raise ConfigInvalid(f"dns.{name}", f"{domain!r} is no domain", "corp.example, without a last dot")
 
     def takes(self, name: str) -> bool:
         """Whether a name is resolved by these servers."""

@@ -85,8 +85,22 @@ def test_names_go_to_the_tunnel_by_their_domains() -> None:
     assert not split.takes("notcorp.test")
     assert split.search_domains == ("lab.test", "corp.test")
     assert DnsSettings(match_domains=("",)).takes("anything.test")
-    with pytest.raises(ConfigInvalid):
-        DnsSettings(servers=("dns.test",))
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ({"servers": ("dns.test",)}, "dns.servers"),
+        ({"search": ("corp.test\nnameserver 192.0.2.66",)}, "dns.search"),
+        ({"match_domains": ("corp..test",)}, "dns.match_domains"),
+        ({"match_domains": (".corp.test",)}, "dns.match_domains"),
+        ({"match_domains": ("a" * 64,)}, "dns.match_domains"),
+    ],
+)
+def test_what_is_no_server_and_no_domain_is_not_made(more: dict[str, tuple[str, ...]], where: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        DnsSettings(**more)  # type: ignore[arg-type]
+    assert caught.value.where == where
 
 
 def test_proxies_are_told_by_the_environment() -> None:

@@ -13,6 +13,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip
 
 from towpath.errors import ConfigInvalid
 from towpath.extensions.wireguard.noise import PrivateKey
+from towpath.providers import DnsSettings
 
 __all__ = ["PeerConfig", "WireGuardConfig", "read_config"]
 
@@ -46,6 +47,8 @@ class PeerConfig:
 class WireGuardConfig:
     """A wg-quick file. `ignored` says what of it has no effect here, and why.
 
+    `match` are the domains that DNS gives as ``~DOMAIN``, after systemd-resolved: only their names go to `dns`.
+
     >>> text = '''[Interface]
     ... PrivateKey = YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=
     ... Address = 10.0.0.2/32
@@ -63,6 +66,7 @@ class WireGuardConfig:
     peers: tuple[PeerConfig, ...]
     dns: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
+    match: tuple[str, ...] = ()
     mtu: int | None = None
     listen_port: int | None = None
     ignored: tuple[str, ...] = ()
@@ -203,18 +207,14 @@ class _Reader:
                 raise self._fault(number, f"Address: {word!r} is no address", "for example 10.0.0.2/32") from None
         if not addresses:
             raise self._fault(section.number, "[Interface] has no Address", "for example Address = 10.0.0.2/32")
-        dns, search = [], []
-        for word, _number in self._words(section, "DNS"):
-            try:
-                dns.append(str(ip_address(word)))
-            except ValueError:
-                search.append(word)
+        dns, match, search = self._dns(section)
         return WireGuardConfig(
             private_key=PrivateKey(secret),
             addresses=tuple(addresses),
             peers=peers,
-            dns=tuple(dns),
-            search=tuple(search),
+            dns=dns,
+            search=search,
+            match=match,
             mtu=self._number(section, "MTU", *_MTU),
             listen_port=self._number(section, "ListenPort", 0, 65_535),
             ignored=tuple(
@@ -223,6 +223,32 @@ class _Reader:
                 if key in _REASONS
             ),
         )
+
+    def _dns(self, section: _Section) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Servers, domains that are theirs alone, search domains."""
+        servers: list[str] = []
+        match: list[str] = []
+        search: list[str] = []
+        for word, number in self._words(section, "DNS"):
+            try:
+                servers.append(str(ip_address(word)))
+                continue
+            except ValueError:
+                pass
+            try:
+                DnsSettings(match_domains=(word.removeprefix("~").rstrip("."),))
+            except ConfigInvalid:
+                hint = "addresses of servers, search domains, and ~DOMAIN for what only they are asked for"
+                raise self._fault(number, f"DNS: {word!r} is no address and no domain", hint) from None
+            domain = word.rstrip(".")
+            if domain.startswith("~"):
+                match.append(domain[1:])
+            elif domain:
+                search.append(domain)
+        if match and not servers:
+            first = section.lines["DNS"][0].number
+            raise self._fault(first, f"DNS: ~{match[0]} without a server", "DNS = ADDRESS, ~DOMAIN")
+        return tuple(servers), tuple(match), tuple(search)
 
     def _peer(self, section: _Section) -> PeerConfig:
         public = self._key(section, "PublicKey")

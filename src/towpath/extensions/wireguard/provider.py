@@ -114,7 +114,7 @@ class WireGuard(PacketTunnelProvider[Config]):
             remote=remote[0] if remote else "",
             addresses=tuple(str(one) for one in config.addresses),
             included=tuple(dict.fromkeys(str(one) for peer in config.peers for one in peer.allowed)),
-            dns=DnsSettings(servers=config.dns, search=config.search) if config.dns or config.search else None,
+            dns=_dns(config),
             mtu=config.mtu or _MTU,
         )
 
@@ -301,7 +301,7 @@ class WireGuard(PacketTunnelProvider[Config]):
         return {
             "public_key": _text(config.private_key.public),
             "addresses": [str(one) for one in config.addresses],
-            "dns": [*config.dns, *config.search],
+            "dns": [*config.dns, *config.search, *(f"~{one}" for one in config.match)],
             "mtu": config.mtu or _MTU,
             "peers": [
                 f"{_text(peer.public_key)} at {_place(peer)} for {', '.join(map(str, peer.allowed)) or 'nothing'}"
@@ -332,6 +332,13 @@ class WireGuard(PacketTunnelProvider[Config]):
             ],
             "drops": dict(device.drops),
         }
+
+
+def _dns(config: WireGuardConfig) -> DnsSettings | None:
+    if not config.dns and not config.search:
+        return None
+    match = config.match or None
+    return DnsSettings(servers=config.dns, search=config.search, match_domains=match, match_domains_no_search=True)
 
 
 def _peer(entry: PeerConfig) -> Peer:
