@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import socket
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Literal, cast
 
 from towpath.errors import HostFault, Misuse, PeerViolation, TowpathError
-from towpath.hosting import imports, worker
 from towpath.hosting.dns_carriers import Carriers
 from towpath.hosting.dns_exchange import Exchanges
 from towpath.hosting.dns_listen import Asked, DnsListener
 from towpath.hosting.dns_provider import DnsProvider
 from towpath.hosting.dns_service import NameService
-from towpath.hosting.host_filter import new_future, nobody, write
+from towpath.hosting.host_thread import HostThread, nobody, write
 from towpath.hosting.loop import Loop, Timer
-from towpath.hosting.nursery import Nursery
 from towpath.hosting.outputs import Outputs
 from towpath.hosting.owners import as_seen, host_owners
 from towpath.hosting.system_dns import RESOLV_CONF, SystemDns, behind_stub, resolvers, system_group, system_settings
-from towpath.hosting.zygote import Zygote
 from towpath.kernel import system
 from towpath.providers.flow import Address, Owner, Question
 from towpath.providers.reasons import StopReason
@@ -82,8 +76,6 @@ class HostDns:
         say: Callable[[str, str], None] | None = None,
         resolv_conf: str = RESOLV_CONF,
     ) -> None:
-        if len(os.listdir("/proc/self/task")) > 1:
-            raise Misuse("HostDns: to be made before this process starts threads, for it forks")
         self._bundle = bundle
         self._on_failure: OnFailure = on_failure
         self._exempt = tuple(exempt)
@@ -92,20 +84,13 @@ class HostDns:
         self._attachment: _Attachment | None = None
         self._provider: DnsProvider | None = None
         self._outputs = Outputs()
-        self._closing: Future[None] | None = None
-        self._lock = threading.Lock()
-        self._zygote = Zygote(worker.live, imports.close)
-        self._loop = Loop()
-        self._nursery = Nursery(self._loop, self._zygote)
-        self._thread = threading.Thread(target=self._run, name="towpath-host-dns", daemon=True)
-        self._thread.start()
-        atexit.register(lambda: self.close().result(10))
+        self._thread = HostThread("HostDns")
+        self._loop = self._thread.loop
+        self._thread.begin("towpath-host-dns", self._stop, self._clean)
 
     def start(self) -> Future[None]:
         """Starts the proxy and, when it has started, redirects to it. Fails with what kept it from that."""
-        future = new_future()
-        self._loop.post(lambda: self._start(future))
-        return future
+        return self._thread.submit(self._start)
 
     def sleep(self) -> None:
         """The machine is about to sleep."""
@@ -117,11 +102,7 @@ class HostDns:
 
     def close(self) -> Future[None]:
         """Redirects no more, and ends the proxy. Further calls give the same future."""
-        with self._lock:
-            if self._closing is None:
-                self._closing = new_future()
-                self._loop.post(self._stop)
-            return self._closing
+        return self._thread.close()
 
     def __enter__(self) -> HostDns:
         try:
@@ -153,7 +134,7 @@ class HostDns:
 
         self._provider = DnsProvider(
             self._loop,
-            self._nursery,
+            self._thread.nursery,
             self._bundle,
             self._on_failure,
             system_settings(self._resolv_conf),
@@ -175,18 +156,10 @@ class HostDns:
         else:
             self._provider.session.disable(StopReason.NONE, self._loop.stop)
 
-    def _run(self) -> None:
-        try:
-            self._loop.run()
-        finally:
-            with self._lock:
-                closing = self._closing = self._closing or new_future()
-            if self._attachment is not None:
-                self._attachment.close()
-            self._outputs.close()
-            self._zygote.close()
-            self._loop.close()
-            closing.set_result(None)
+    def _clean(self) -> None:
+        if self._attachment is not None:
+            self._attachment.close()
+        self._outputs.close()
 
 
 class _Marked:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from towpath.errors import Misuse, TowpathError
-from towpath.hosting import imports, worker
-from towpath.hosting.loop import Loop
-from towpath.hosting.nursery import Nursery
+from towpath.errors import TowpathError
+from towpath.hosting.host_thread import HostThread, new_future, settle, write
 from towpath.hosting.tunnel_control import TunnelControl
 from towpath.hosting.tunnel_machine import SessionState
 from towpath.hosting.tunnel_session import TunnelServices, TunnelSession
-from towpath.hosting.zygote import Zygote
 from towpath.kernel import system
 from towpath.providers.disconnect import DisconnectCause, TunnelFailed
 from towpath.providers.reasons import StopReason
@@ -56,23 +49,19 @@ class HostTunnel:
         kill_switch: bool = False,
         say: Callable[[str, str], None] | None = None,
     ) -> None:
-        if len(os.listdir("/proc/self/task")) > 1:
-            raise Misuse("HostTunnel: to be made before this process starts threads, for it forks")
-        self._say = say or _write
-        self._zygote = Zygote(worker.live, imports.close)
+        self._say = say or write
+        self._thread = HostThread("HostTunnel")
         try:
             self._attachment = system.host_tunnel.HostTunnelDevice(device, kill_switch=kill_switch)
         except BaseException:
-            self._zygote.close()
+            self._thread.abandon()
             raise
-        self._loop = Loop()
+        self._loop = self._thread.loop
         self._waiting: list[Future[None]] = []
         self._leaving: list[Future[None]] = []
-        self._closing: Future[None] | None = None
-        self._lock = threading.Lock()
         self._session = TunnelSession(
             self._loop,
-            Nursery(self._loop, self._zygote),
+            self._thread.nursery,
             bundle,
             self._attachment,
             TunnelServices(self._say, self._changed, self._settled),
@@ -83,17 +72,15 @@ class HostTunnel:
         self._sleep = system.sleep_watch.SleepWatch(
             lambda done: self._loop.post(lambda: self._session.sleep(done)), lambda: self._loop.post(self._session.wake)
         )
-        self._thread = threading.Thread(target=self._run, name="towpath-host-tunnel", daemon=True)
-        self._thread.start()
-        atexit.register(self._at_exit)
+        self._thread.begin("towpath-host-tunnel", self._end_all, self._clean)
 
     def start(self, options: dict[str, str] | None = None) -> Future[None]:
         """Connects; done when it is, or with the `TunnelFailed` that kept it from being so."""
-        return self._submit(lambda future: self._begin(options, future))
+        return self._thread.submit(lambda future: self._begin(options, future))
 
     def stop(self, reason: StopReason = StopReason.USER_INITIATED) -> Future[None]:
         """Disconnects, within 5 s whatever the provider does."""
-        return self._submit(lambda future: self._end(reason, future))
+        return self._thread.submit(lambda future: self._end(reason, future))
 
     def status(self) -> Future[dict[str, Any]]:
         """Figures of now, as `towpath tunnel status --json` shows them."""
@@ -109,13 +96,7 @@ class HostTunnel:
 
     def close(self) -> Future[None]:
         """`stop`, and the end of the worker, the device and the thread. Further calls give the same future."""
-        with self._lock:
-            if self._closing is None:
-                self._closing = Future()
-                stopped: Future[None] = Future()
-                stopped.add_done_callback(lambda _stopped: self._loop.stop())
-                self._loop.post(lambda: self._end(StopReason.NONE, stopped))
-            return self._closing
+        return self._thread.close()
 
     def __enter__(self) -> HostTunnel:
         try:
@@ -128,36 +109,20 @@ class HostTunnel:
     def __exit__(self, *_: object) -> None:
         self.close().result()
 
-    def _submit(self, operation: Callable[[Future[None]], None]) -> Future[None]:
-        future: Future[None] = Future()
-        with self._lock:
-            if self._closing is None:
-                self._loop.post(lambda: operation(future))
-                return future
-        future.set_exception(Misuse("this HostTunnel is closed"))
-        return future
-
-    def _at_exit(self) -> None:
-        self.close().result(10)
-
     # In the thread of the loop.
 
-    def _run(self) -> None:
-        try:
-            self._loop.run()
-        finally:
-            with self._lock:
-                closing = self._closing = self._closing or Future()
-            self._sleep.close()
-            self._control.close()
-            self._session.close()
-            self._attachment.close()
-            self._zygote.close()
-            self._loop.close()
-            self._settle(self._waiting, TowpathError("the tunnel has ended"))
-            self._settle(self._leaving, None)
-            atexit.unregister(self._at_exit)
-            closing.set_result(None)
+    def _end_all(self) -> None:
+        stopped = new_future()
+        stopped.add_done_callback(lambda _stopped: self._loop.stop())
+        self._end(StopReason.NONE, stopped)
+
+    def _clean(self) -> None:
+        self._sleep.close()
+        self._control.close()
+        self._session.close()
+        self._attachment.close()
+        settle(self._waiting, TowpathError("the tunnel has ended"))
+        settle(self._leaving, None)
 
     def _begin(self, options: dict[str, str] | None, future: Future[None]) -> None:
         self._waiting.append(future)
@@ -171,25 +136,11 @@ class HostTunnel:
 
     def _changed(self, state: SessionState) -> None:
         if state is SessionState.CONNECTED:
-            self._settle(self._waiting, None)
+            settle(self._waiting, None)
         elif state in (SessionState.DISCONNECTED, SessionState.INVALID):
             error = self._session.last_error or TunnelFailed(DisconnectCause.CONFIGURATION_FAILED, "it was stopped")
-            self._settle(self._waiting, error)
-            self._settle(self._leaving, None)
-
-    def _settle(self, futures: list[Future[None]], error: TowpathError | None) -> None:
-        waiting = futures[:]
-        futures.clear()
-        for future in waiting:
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
+            settle(self._waiting, error)
+            settle(self._leaving, None)
 
     def _settled(self, _settings: TunnelSettings | None) -> None:
         pass
-
-
-def _write(level: str, text: str) -> None:
-    if level in ("warning", "error"):
-        sys.stderr.write(f"towpath: {text}\n")
