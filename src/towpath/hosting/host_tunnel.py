@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from towpath.errors import TowpathError
+from towpath.errors import HostFault, TowpathError
 from towpath.hosting.host_thread import HostThread, new_future, settle, write
+from towpath.hosting.name_redirect import FOR_TUNNEL, NameRedirect
+from towpath.hosting.system_dns import RESOLV_CONF
 from towpath.hosting.tunnel_control import TunnelControl
 from towpath.hosting.tunnel_machine import SessionState
+from towpath.hosting.tunnel_names import leads_everywhere, plan_names
 from towpath.hosting.tunnel_session import TunnelServices, TunnelSession
 from towpath.kernel import system
 from towpath.providers.disconnect import DisconnectCause, TunnelFailed
 from towpath.providers.reasons import StopReason
 
 if TYPE_CHECKING:
+    from towpath.dns_proxy.groups import Group
     from towpath.hosting.bundle import Bundle
     from towpath.providers.tunnel_settings import TunnelSettings
 
@@ -33,7 +37,13 @@ class HostTunnel:
     Its routes hang on its device and its rules on a socket: both go with this process, however it ends. `kill_switch`
     lets nothing leave the host but the tunnel's own datagrams, from `start` on. With `on_demand` a session that ended
     by itself is started again. `device` is the name of the interface. `say(level, text)` is called in the tunnel's own
-    thread; callbacks of the futures run there too and must not wait. DNS settings are not put in force.
+    thread; callbacks of the futures run there too and must not wait.
+
+    Where its settings name DNS servers, questions of the host's programs to port 53, whomever they address, are
+    redirected to sockets of this process, and asked of these servers by the tunnel's device; names that are not for
+    them go to the host's own (see `towpath.hosting.tunnel_names`). `exempt` are user ids whose questions are left
+    alone: that of a resolver on this host. With a proxy of names besides (`towpath.hosting.host_dns.HostDns`), the
+    proxy is asked first.
 
     Make it while this process has one thread: its worker is forked from a copy of it. Raises `Misuse` otherwise,
     `PermissionMissing` without CAP_NET_ADMIN or with a closed /dev/net/tun.
@@ -47,6 +57,8 @@ class HostTunnel:
         on_demand: bool = False,
         disconnect_on_sleep: bool = False,
         kill_switch: bool = False,
+        exempt: Sequence[int] = (),
+        resolv_conf: str = RESOLV_CONF,
         say: Callable[[str, str], None] | None = None,
     ) -> None:
         self._say = say or write
@@ -57,6 +69,10 @@ class HostTunnel:
             self._thread.abandon()
             raise
         self._loop = self._thread.loop
+        self._exempt = tuple(exempt)
+        self._resolv_conf = resolv_conf
+        self._names: NameRedirect | None = None
+        self._names_always = False
         self._waiting: list[Future[None]] = []
         self._leaving: list[Future[None]] = []
         self._session = TunnelSession(
@@ -117,6 +133,8 @@ class HostTunnel:
         self._end(StopReason.NONE, stopped)
 
     def _clean(self) -> None:
+        if self._names is not None:
+            self._names.close()
         self._sleep.close()
         self._control.close()
         self._session.close()
@@ -142,5 +160,36 @@ class HostTunnel:
             settle(self._waiting, error)
             settle(self._leaving, None)
 
-    def _settled(self, _settings: TunnelSettings | None) -> None:
-        pass
+    def _settled(self, settings: TunnelSettings | None) -> None:
+        wanted = settings is not None and settings.dns is not None and bool(settings.dns.servers)
+        always = settings is not None and leads_everywhere(settings)
+        if self._names is not None and not (wanted and always is self._names_always):
+            self._names.close()
+            self._names = None
+        if self._names is not None:
+            self._names.ask_anew()
+        elif wanted:
+            self._names_always = always
+            try:
+                self._names = NameRedirect(
+                    self._loop,
+                    FOR_TUNNEL,
+                    whom=self._whom,
+                    interface_of=self._interface_of,
+                    always=always,
+                    exempt=self._exempt,
+                    resolv_conf=self._resolv_conf,
+                    say=self._say,
+                )
+            except OSError as fault:
+                raise HostFault("redirect names", fault.errno or 0, str(fault)) from fault
+
+    def _whom(self, servers: list[str]) -> tuple[Group, Sequence[Group]]:
+        plan = plan_names(self._session.settings, servers)
+        return plan.rest, plan.domains
+
+    def _interface_of(self, address: str) -> str | None:
+        """The tunnel's device for a server that it leads to: another route of the host may be more specific."""
+        settings = self._session.settings
+        covered = settings is not None and "%" not in address and settings.refusal(address) is None
+        return self._attachment.name if covered else None

@@ -111,8 +111,8 @@ class TunnelSettings(Struct, frozen=True, kw_only=True, dict=True):
     `remote` is the server, for people. `addresses` are the tunnel's own, with prefix. `included` routes lead into it,
     `excluded` ones do not. `mtu` wins over `overhead`, bytes that a packet grows by on its way. With `include_all`
     everything goes through the tunnel and nothing leaves without it; `exclude_local` leaves private networks out of
-    that. `enforce_routes` holds to the routes even where a program bound itself to another interface. Raises
-    `ConfigInvalid`.
+    that. `enforce_routes` holds to the routes even where a program bound itself to another interface, or another route
+    of the host is more specific: what would leave by another way is refused. Raises `ConfigInvalid`.
     """
 
     remote: str

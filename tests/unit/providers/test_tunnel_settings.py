@@ -78,6 +78,21 @@ def test_a_plan_is_text_that_people_read() -> None:
     assert make_plan(None).text() == "mtu 1420"
 
 
+@pytest.mark.parametrize(
+    ("more", "held"),
+    [
+        ({"included": ("10.0.0.0/8",)}, []),
+        ({"included": ("10.0.0.0/8",), "enforce_routes": True}, ["held 10.0.0.0/8"]),
+        ({"include_all": True}, ["held 0.0.0.0/0", "held ::/0"]),
+        ({"include_all": True, "addresses": ("10.0.0.2/32",)}, ["held 0.0.0.0/0", "held ::/0"]),
+    ],
+)
+def test_what_is_held_to_the_tunnel_is_its_routes_or_all_of_both_families(
+    more: dict[str, object], held: list[str]
+) -> None:
+    assert [line for line in make_plan(settings(**more)).text().splitlines() if line.startswith("held")] == held
+
+
 def test_names_go_to_the_tunnel_by_their_domains() -> None:
     assert DnsSettings(servers=("10.0.0.1",)).takes("anything.test")
     split = DnsSettings(servers=("10.0.0.1",), search=("lab.test",), match_domains=("corp.test",))

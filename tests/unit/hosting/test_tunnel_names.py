@@ -1,12 +1,12 @@
-"""Whom a run with a tunnel asks for which name, and by which network."""
+"""Whom to ask for which name beside a tunnel, and by which network."""
 
 from __future__ import annotations
 
 import pytest
 
 from towpath.dns_proxy.groups import Group, Groups
+from towpath.hosting.tunnel_names import plan_names
 from towpath.providers import DnsSettings, TunnelSettings
-from towpath.sandbox.tunnel_names import plan_names
 
 OWN = "10.1.0.53"
 SPLIT = DnsSettings(servers=(OWN,), match_domains=("corp.test",))
