@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.netns.test_host_tunnel import status, tunnel
 from tests.support.peers import need
-from tests.support.tunnel_lab import Capture, Key, eventually
+from tests.support.tunnel_lab import Capture, Key, eventually, provider_with
 
 from towpath.testing import Lab, LabHost
 from towpath.testing.plan import Dns, LabPlan, TcpEcho
@@ -28,15 +28,6 @@ PLAN = (
     .record("web.test", "A", "192.0.2.80")
     .record("more.test", "A", "192.0.2.81")
 )
-EVERYTHING = """
-from msgspec import structs
-from towpath.extensions.wireguard.provider import WireGuard
-
-
-class Everything(WireGuard):
-    async def set_settings(self, settings):
-        await super().set_settings(structs.replace(settings, {changes}))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +62,7 @@ def file(lab: Lab, folder: Path, dns: str, allowed: str = "10.80.0.0/24", change
     )
     if not changes:
         return str(path)
-    bundle = folder / "everything.py"
-    bundle.write_text(
-        '# /// script\n# [tool.towpath.extension]\n# id = "everything"\n# kind = "packet-tunnel"\n'
-        '# capabilities = ["packet-tunnel-provider"]\n# memory = 1024\n# ///\n' + EVERYTHING.format(changes=changes)
-    )
-    return f"{bundle}:{path}"
+    return f"{provider_with(folder, changes)}:{path}"
 
 
 def dig(host: LabHost, *words: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.peers import need
 from tests.support.processes import descendants
 from tests.support.running import TOWPATH, Runner, python
-from tests.support.tunnel_lab import INNER4, INNER6, PLAN, Capture, Key, TunnelLab, eventually
+from tests.support.tunnel_lab import INNER4, INNER6, PLAN, Capture, Key, TunnelLab, eventually, tunnels_in
 
 from towpath.testing import Lab
 
@@ -54,13 +54,8 @@ print("done", flush=True)
 
 @pytest.fixture(scope="module")
 def tunnels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunnelLab]:
-    need("wireguard-go", "wg")
-    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        pytest.skip("/dev/net/tun may not be opened by this user")
-    with Lab(PLAN) as lab:
-        tunnels = TunnelLab(lab, tmp_path_factory.mktemp("tunnel"))
-        with tunnels.serving():
-            yield tunnels
+    with tunnels_in(tmp_path_factory.mktemp("tunnel")) as tunnels:
+        yield tunnels
 
 
 @pytest.fixture

@@ -28,6 +28,9 @@ _LOCAL = tuple(
     map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fe80::/10", "fc00::/7"))
 )
 _MOST = 4096
+_URL = re.compile(r"(?:https?|socks[45]|socks5h)://[!-~]+")
+_PAC = re.compile(r"(?:https?|file|data):[!-~]+")
+_EXCEPTION = re.compile(r"[A-Za-z0-9_.:*/-]+")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL}){{0,126}}", re.IGNORECASE)
 
@@ -81,7 +84,10 @@ class DnsSettings(Struct, frozen=True, kw_only=True):
 
 
 class ProxySettings(Struct, frozen=True, kw_only=True):
-    """Proxies behind the tunnel, as URLs; `exceptions` are host suffixes that do without.
+    """Proxies behind the tunnel, as URLs; `exceptions` are host suffixes that do without, `pac` is of a script.
+
+    Programs of a run are told by the environment: curl, Python, Go and most others read the proxies, Chromium also the
+    script (`auto_proxy`). Raises `ConfigInvalid`.
 
     >>> ProxySettings(https="http://proxy.corp.test:3128").environment()
     {'https_proxy': 'http://proxy.corp.test:3128', 'HTTPS_PROXY': 'http://proxy.corp.test:3128'}
@@ -91,6 +97,14 @@ class ProxySettings(Struct, frozen=True, kw_only=True):
     https: str | None = None
     pac: str | None = None
     exceptions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, value in (("http", self.http), ("https", self.https), ("pac", self.pac)):
+            if value is not None and not (_URL if name != "pac" else _PAC).fullmatch(value):
+                raise ConfigInvalid(f"proxy.{name}", f"{value!r} is no URL of one", "http://proxy.corp.example:3128")
+        for suffix in self.exceptions:
+            if not _EXCEPTION.fullmatch(suffix):
+                raise ConfigInvalid("proxy.exceptions", f"{suffix!r} is no host", "corp.example, 10.1.0.9")
 
     def environment(self) -> dict[str, str]:
         """The variables by which programs learn of proxies."""

@@ -123,6 +123,21 @@ def test_proxies_are_told_by_the_environment() -> None:
     assert told == {"http_proxy": "http://proxy.test:3128", "no_proxy": "corp.test", "NO_PROXY": "corp.test"}
 
 
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ({"http": "proxy.test:3128"}, "proxy.http"),
+        ({"https": "http://proxy.test:3128\nLD_PRELOAD=x"}, "proxy.https"),
+        ({"pac": "javascript:alert(1)"}, "proxy.pac"),
+        ({"exceptions": ("corp.test,*",)}, "proxy.exceptions"),
+    ],
+)
+def test_what_is_no_proxy_is_not_made(more: dict[str, object], where: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        ProxySettings(**more)  # type: ignore[arg-type]
+    assert caught.value.where == where
+
+
 def test_reasons_and_causes_are_those_of_the_reference() -> None:
     assert [cause.value for cause in DisconnectCause] == list(range(1, 20))
     assert sorted(StopReason) == list(range(18))
