@@ -61,8 +61,8 @@ def status(process: subprocess.Popen[str]) -> dict[str, object]:
     return found
 
 
-def pings(host: LabHost, address: str, seconds: int = 2) -> bool:
-    return host.run(["ping", "-c", "1", "-W", str(seconds), address]).returncode == 0
+def pings(host: LabHost, address: str, seconds: int = 2, size: int = 56) -> bool:
+    return host.run(["ping", "-c", "1", "-W", str(seconds), "-s", str(size), address]).returncode == 0
 
 
 def wireguard_files(folder: Path, server: LabHost) -> tuple[Path, Path, Key, Key]:

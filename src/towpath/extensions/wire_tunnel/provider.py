@@ -21,9 +21,9 @@ from typing import Any
 
 from towpath.errors import ConfigInvalid, PeerViolation
 from towpath.extensions.wire_tunnel.config import Config, Member, read_key
-from towpath.extensions.wire_tunnel.path import REPORT, REPORT_MAGIC, Path
+from towpath.extensions.wire_tunnel.path import ANSWER_MAGIC, PROBE, PROBE_MAGIC, REPORT, REPORT_MAGIC, Path
 from towpath.extensions.wire_tunnel.sessions import Traffic
-from towpath.extensions.wire_tunnel.units import HANDSHAKE, HEAD, PIECE, cut_unit, whole_unit
+from towpath.extensions.wire_tunnel.units import HANDSHAKE, HEAD, cut_unit, whole_unit
 from towpath.extensions.wireguard.device import Device, destination_of
 from towpath.extensions.wireguard.keypair import TAG_SIZE, Keypair
 from towpath.extensions.wireguard.noise import PrivateKey
@@ -122,8 +122,9 @@ class WireTunnel(PacketTunnelProvider[Config]):
                 self._staged[peer].append(bytes(packet.record))
                 self._device.initiate(peer, now, wanted=True)
                 continue
-            most = self._paths[peer].most
-            if len(packet.record) <= max(most, PIECE - TAG_SIZE):
+            path = self._paths[peer]
+            path.used, most = True, path.most
+            if len(packet.record) <= max(most, path.piece - TAG_SIZE):
                 self._send_unit(peer, keypair, packet.record, now)
             else:
                 self._send_smaller(peer, keypair, packet, most, now)
@@ -137,7 +138,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
         except PeerViolation:
             self._device.drops["packet-malformed"] += 1
             return
-        if most:
+        if most or any(len(record) > self._paths[peer].piece - TAG_SIZE for record in records):
             for record in records:
                 self._send_unit(peer, keypair, record, now)
             return
@@ -157,10 +158,11 @@ class WireTunnel(PacketTunnelProvider[Config]):
     def _send_unit(self, peer: Peer, keypair: Keypair, record: bytes | bytearray | memoryview, now: float) -> None:
         traffic = self._traffic_of(keypair)
         sealed, head = traffic.seal(record)
-        pieces = -(-len(sealed) // PIECE)
+        size = self._paths[peer].piece
+        pieces = -(-len(sealed) // size)
         traffic.pieces_sent += pieces
         peer.note_sent(len(sealed) + pieces * HEAD.size, now, data=True)
-        self._put(peer, cut_unit(sealed, head, pieces), PIECE + HEAD.size if pieces > 1 else 0)
+        self._put(peer, cut_unit(sealed, head, pieces, size), size + HEAD.size if pieces > 1 else 0)
 
     def _put(self, peer: Peer, parts: list[Any], size: int) -> None:
         link = self._links.get(peer)
@@ -270,6 +272,9 @@ class WireTunnel(PacketTunnelProvider[Config]):
                 _magic, came, end = REPORT.unpack(record)
                 self._paths[peer].report(traffic, came, end, now)
             return
+        if record[:4] in (PROBE_MAGIC, ANSWER_MAGIC):
+            self._probed(peer, keypair, record, now)
+            return
         packet = Packet(record)
         if packet.version in (4, 6) and len(record) >= 30 and self._device.may_send(peer, record[10:]):
             records.append(packet)
@@ -278,10 +283,33 @@ class WireTunnel(PacketTunnelProvider[Config]):
 
     # Time.
 
+    def _probed(self, peer: Peer, keypair: Keypair, record: bytes, now: float) -> None:
+        """A probe of the peer's is answered; an answer says what gets through to it."""
+        if len(record) < PROBE.size:
+            return
+        magic, size = PROBE.unpack_from(record)
+        if magic == ANSWER_MAGIC:
+            self._paths[peer].answered(size, now)
+        elif size == len(record) + TAG_SIZE:
+            self._send_unit(peer, keypair, PROBE.pack(ANSWER_MAGIC, size), now)
+
+    def _probe(self, now: float) -> None:
+        for peer, path in self._paths.items():
+            keypair = peer.sending_keypair(now)
+            if keypair is None:
+                continue
+            for size in path.probes(now):
+                traffic = self._traffic_of(keypair)
+                sealed, head = traffic.seal(PROBE.pack(PROBE_MAGIC, size).ljust(size - TAG_SIZE, b"\0"))
+                traffic.pieces_sent += 1
+                peer.note_sent(len(sealed) + HEAD.size, now, data=True)
+                self._put(peer, cut_unit(sealed, head, 1), 0)
+
     def _tick(self) -> None:
         now = self.tunnel.boot_time()
         self._device.tick(now)
         self._report(now)
+        self._probe(now)
         self._flush()
         self._timer = asyncio.get_running_loop().call_later(_REPORT_EACH, self._tick)
 
@@ -305,6 +333,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
     def network_changed(self) -> None:
         now = self.tunnel.boot_time()
         for peer in self._dialled:
+            self._paths[peer].another()
             self._device.keepalive(peer, now)
         self._flush()
 
@@ -329,6 +358,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
                     "received": peer.received,
                     "sent": peer.sent,
                     "unit": self._paths[peer].most or "packets",
+                    "piece": self._paths[peer].piece,
                 }
                 for peer in device.peers.values()
             ],
