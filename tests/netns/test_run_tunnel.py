@@ -255,9 +255,35 @@ def test_wrong_keys_and_silence_end_before_the_command_with_what_to_look_at(tunn
 
 
 @pytest.mark.parametrize(
+    ("change", "says", "hint"),
+    [
+        (
+            ("{vpn}:51820", "nowhere.test:51820"),
+            "{file}:9: nowhere.test: Name or service not known",
+            "does this machine resolve names (towpath resolve nowhere.test)?",
+        ),
+        (("{vpn}:51820", "{web}:51820"), "nobody is there at {web}:51820: Connection refused", "does it run?"),
+        (("[Peer]", "[Peer]\nPresharedKey = {key}"), "{vpn}:51820 answers, and its answer cannot", "preshared key"),
+    ],
+    ids=["name", "nobody", "preshared key"],
+)
+def test_a_server_that_cannot_be_used_is_told_from_one_that_is_silent(
+    tunnels: TunnelLab, run: Runner, change: tuple[str, str], says: str, hint: str
+) -> None:
+    lab, path = tunnels.lab, tunnels.file("wrong.conf")
+    facts = {"vpn": lab["vpn"].address4, "web": lab["web"].address4, "file": path, "key": Key.make().secret}
+    old, new = (text.format(**facts) for text in change)
+    Path(path).write_text(Path(path).read_text().replace(old, new))
+    done = run("--tunnel", path, command=["true"], timeout=60)
+    assert done.code == 125
+    assert says.format(**facts) in done.err
+    assert hint in done.err
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[Interface]\nPrivateKey = short\n", "bad.conf:2: PrivateKey is not a key in base64"),
+        ("[Interface]\nPrivateKey = short\n", "bad.conf:2: PrivateKey is not a key in base64: it has 5 characters"),
         (None, "there is no file"),
     ],
 )

@@ -40,7 +40,9 @@ def plan_names(settings: TunnelSettings | None, system: list[str]) -> NamePlan:
     """
     within = [one for one in behind_stub(system) if settings is not None and _carried(settings, one)]
     dns = settings.dns if settings is not None else None
-    if settings is None or dns is None or not dns.servers:
+    if settings is None:
+        return NamePlan(Group(()))
+    if dns is None or not dns.servers:
         return NamePlan(system_group(within)) if within else NamePlan(Group(()), warning=_NOBODY)
     own = system_group(list(dns.servers))
     if dns.match_domains is None or "" in dns.match_domains:

@@ -48,7 +48,8 @@ class HostTunnelDevice:
         self.queue = device.queues[0]
         self._link = TunnelLink(device.name)
         self._switch = kill_switch
-        self._servers: set[tuple[str, int]] = set()
+        self._own: list[str] = []
+        """Rules that let the tunnel's own datagrams pass."""
         self._held: tuple[tuple[str, int], ...] = ()
         self._table: HostTable | None = None
         if kill_switch:
@@ -60,16 +61,16 @@ class HostTunnelDevice:
 
     def _make_table(self) -> HostTable:
         policy = "drop" if self._switch else "accept"
-        lines = ["chain servers", *self._to_servers(self._servers), "chain held"]
+        lines = ["chain own", *self._own, "chain held"]
         lines += [f"chain output type filter hook output priority -10 policy {policy}"]
-        lines += [*_STAYS, f"oif {self._link.index} accept", "jump servers", *_KEEPS_LINKS]
+        lines += [*_STAYS, f"oif {self._link.index} accept", "jump own", *_KEEPS_LINKS]
         return HostTable(_TABLE, [*lines, _REFUSED if self._switch else "jump held"])
 
-    @staticmethod
-    def _to_servers(servers: set[tuple[str, int]]) -> list[str]:
-        return [
-            f"{'ip6' if ':' in address else 'ip'} daddr {address} udp dport {port} accept" for address, port in servers
-        ]
+    def _let_pass(self, rule: str) -> None:
+        if rule not in self._own:
+            self._own.append(rule)
+            if self._table is not None:
+                self._table.change(["chain own", rule])
 
     def _hold(self, held: tuple[tuple[str, int], ...]) -> None:
         """Refuses what is for these networks and leaves by another way. Raises `HostFault`."""
@@ -99,14 +100,13 @@ class HostTunnelDevice:
     def open_link(self, address: str, port: int) -> socket.socket:
         interface = best_interface(address, self.name)
         made = datagram_rows.open_datagram(address, port, interface=interface)
-        if (address, port) not in self._servers:
-            self._servers.add((address, port))
-            if self._table is not None:
-                self._table.change(["chain servers", *self._to_servers({(address, port)})])
+        self._let_pass(f"{'ip6' if ':' in address else 'ip'} daddr {address} udp dport {port} accept")
         return made
 
     def listen(self, port: int) -> socket.socket:
-        return datagram_rows.serve_datagram(6, port)
+        made = datagram_rows.serve_datagram(6, port)
+        self._let_pass(f"udp sport {made.getsockname()[1]} accept")
+        return made
 
     def close(self) -> None:
         if self.queue >= 0:

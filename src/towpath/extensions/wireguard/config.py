@@ -33,14 +33,14 @@ _MTU = (1280, 65_000)
 
 @dataclass(frozen=True)
 class PeerConfig:
-    """A `[Peer]`. `endpoint` is a host and a port; `allowed_line` is where AllowedIPs stands first, 0 without any."""
+    """A `[Peer]`. `endpoint` is a host and a port, and `endpoint_line` where it stands, 0 without one."""
 
     public_key: bytes
     preshared_key: bytes | None = field(default=None, repr=False)
     allowed: tuple[IPv4Network | IPv6Network, ...] = ()
     endpoint: tuple[str, int] | None = None
     keepalive: int = 0
-    allowed_line: int = 0
+    endpoint_line: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,14 @@ class _Reader:
                 line = section.lines["PublicKey"][0].number
                 raise self._fault(line, f"the peer of line {known[peer.public_key]} has the same PublicKey")
             known[peer.public_key] = section.lines["PublicKey"][0].number
-        return self._interface(interface, tuple(read))
+        config = self._interface(interface, tuple(read))
+        if config.listen_port is None and not any(peer.endpoint for peer in read):
+            hint = "Endpoint = HOST:PORT in [Peer]; for a server, ListenPort in [Interface]"
+            raise self._fault(peers[0].number, "no peer has an Endpoint, and there is no ListenPort", hint)
+        if not any(peer.allowed for peer in read):
+            hint = "AllowedIPs = 0.0.0.0/0, ::/0 in [Peer] for everything"
+            raise self._fault(peers[0].number, "no peer has AllowedIPs: nothing would go through the tunnel", hint)
+        return config
 
     def _sections(self, text: str) -> list[_Section]:
         found: list[_Section] = []
@@ -183,8 +190,9 @@ class _Reader:
         except (binascii.Error, ValueError):
             raw = b""
         if len(raw) != 32:
+            length = f": it has {len(line.value)} characters" if len(line.value) != 44 else ""
             hint = "44 characters that end in '=', as wg genkey or towpath tunnel keygen make them"
-            raise self._fault(line.number, f"{name} is not a key in base64", hint) from None
+            raise self._fault(line.number, f"{name} is not a key in base64{length}", hint) from None
         return raw
 
     def _number(self, section: _Section, key: str, least: int, most: int) -> int | None:
@@ -263,14 +271,13 @@ class _Reader:
         keepalive = self._one(section, "PersistentKeepalive")
         off = keepalive is not None and keepalive.value.lower() == "off"
         endpoint = self._one(section, "Endpoint")
-        first = self._one(section, "AllowedIPs")
         return PeerConfig(
             public_key=public,
             preshared_key=self._key(section, "PresharedKey"),
             allowed=tuple(allowed),
             endpoint=self._endpoint(endpoint) if endpoint is not None else None,
             keepalive=0 if off else self._number(section, "PersistentKeepalive", 0, 65_535) or 0,
-            allowed_line=first.number if first is not None else 0,
+            endpoint_line=endpoint.number if endpoint is not None else 0,
         )
 
     def _endpoint(self, line: _Line) -> tuple[str, int]:
