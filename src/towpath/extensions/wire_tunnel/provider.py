@@ -15,13 +15,13 @@ import asyncio
 import base64
 from collections import deque
 from collections.abc import Mapping
-from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
 from towpath.errors import ConfigInvalid, PeerViolation
+from towpath.extensions.support.peer_links import PeerLinks, place
 from towpath.extensions.wire_tunnel.config import Config, Member, read_key
-from towpath.extensions.wire_tunnel.path import REPORT, REPORT_MAGIC, Path
+from towpath.extensions.wire_tunnel.path import ANSWER_MAGIC, PROBE, PROBE_MAGIC, REPORT, REPORT_MAGIC, Path
 from towpath.extensions.wire_tunnel.sessions import Traffic
 from towpath.extensions.wire_tunnel.units import (
     BUNDLE_HEAD,
@@ -29,6 +29,7 @@ from towpath.extensions.wire_tunnel.units import (
     HEAD,
     NO_INDEX,
     PIECE,
+    SMALL_PIECE,
     Pieces,
     bundle,
     bundled,
@@ -41,12 +42,10 @@ from towpath.extensions.wireguard.peer import Peer
 from towpath.providers import (
     DatagramLink,
     Datagrams,
-    DisconnectCause,
     DnsSettings,
     Packet,
     PacketTunnelProvider,
     PeerAddress,
-    TunnelFailed,
     TunnelSettings,
 )
 from towpath.providers.packets import Buffer
@@ -54,7 +53,6 @@ from towpath.providers.packets import Buffer
 _MOST_STAGED = 64
 _BUNDLED = 4096
 """Bytes of the largest record that shares a unit: what is larger would only be copied once more."""
-_FIRST_ANSWER = 20.0
 _REPORT_EACH = 0.25
 
 
@@ -64,22 +62,19 @@ class WireTunnel(PacketTunnelProvider[Config]):
     async def start(self, options: Mapping[str, str] | None) -> None:
         config = self.config
         self._device = Device(PrivateKey(read_key(config.private_key)), wall=self.tunnel.now)
-        self._links: dict[Peer, DatagramLink] = {}
-        self._listening: DatagramLink | None = None
+        self._links: PeerLinks[Peer] = PeerLinks(self, self._receive)
         self._traffic: dict[int, Traffic] = {}
         self._paths: dict[Peer, Path] = {}
         self._staged: dict[Peer, deque[bytes]] = {}
         """Records that wait for a session. Those of the device are packets, and would be sent as such."""
-        self._pieces = Pieces()
-        self._dialled: list[Peer] = []
+        self._pieces = {size: Pieces(size) for size in (PIECE, SMALL_PIECE)}
         self._answered = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         for member in config.peers:
             await self._add(member)
         if config.listen:
-            self._listening = await self.listen(config.listen)
-            self._listening.deliver_to(partial(self._receive, self._listening))
-        elif not self._dialled:
+            await self._links.listen(config.listen)
+        elif not self._links.dialled:
             raise ConfigInvalid("peers", "no peer has an endpoint, and there is no port to listen on")
         await self.set_settings(
             TunnelSettings(
@@ -92,15 +87,14 @@ class WireTunnel(PacketTunnelProvider[Config]):
         )
         self.packets.deliver_to(self._send)
         now = self.tunnel.boot_time()
-        for peer in self._dialled:
+        for peer in self._links.dialled:
             self._device.initiate(peer, now, wanted=True)
         self._flush()
         self._tick()
-        if self._dialled:
-            try:
-                await asyncio.wait_for(self._answered.wait(), _FIRST_ANSWER)
-            except TimeoutError:
-                raise TunnelFailed(DisconnectCause.SERVER_NOT_RESPONDING, "the server does not answer") from None
+        if self._links.dialled:
+            key = base64.b64encode(self._device.key.public).decode()
+            hint = f"does that server know the public key {key}, are its own and the endpoint right, is UDP dropped?"
+            await self._links.first_answer(self._answered, self._device.drops, hint)
 
     async def _add(self, member: Member) -> None:
         peer = self._device.add(
@@ -115,11 +109,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
         self._staged[peer] = deque(maxlen=_MOST_STAGED)
         if member.endpoint:
             host, _, port = member.endpoint.rpartition(":")
-            link = await self.connect(host.strip("[]"), int(port))
-            peer.endpoint = link.remote
-            self._links[peer] = link
-            self._dialled.append(peer)
-            link.deliver_to(partial(self._receive, link))
+            await self._links.dial(peer, host.strip("[]"), int(port), f"endpoint of {member.public_key}")
 
     # Out.
 
@@ -148,8 +138,8 @@ class WireTunnel(PacketTunnelProvider[Config]):
 
     def _send_records(self, peer: Peer, keypair: Keypair, records: list[Buffer], now: float) -> None:
         """In units as large as the path is good for, and not smaller than a datagram."""
-        most = self._paths[peer].most
-        room = max(most, PIECE - TAG_SIZE)
+        path = self._paths[peer]
+        path.used, room = True, max(path.most, path.piece - TAG_SIZE)
         if len(records) == 1 and len(records[0]) <= room:
             self._send_unit(peer, keypair, records[0], now)
             return
@@ -170,59 +160,48 @@ class WireTunnel(PacketTunnelProvider[Config]):
             if length <= room:
                 self._send_unit(peer, keypair, record, now)
             else:
-                self._send_smaller(peer, keypair, Packet(record), most, now)
+                self._send_smaller(peer, keypair, Packet(record), path, now)
         if together:
             self._send_bundle(peer, keypair, together, now)
 
     def _send_bundle(self, peer: Peer, keypair: Keypair, records: list[Buffer], now: float) -> None:
         self._send_unit(peer, keypair, records[0] if len(records) == 1 else bundle(records), now)
 
-    def _send_smaller(self, peer: Peer, keypair: Keypair, packet: Packet, most: int, now: float) -> None:
+    def _send_smaller(self, peer: Peer, keypair: Keypair, packet: Packet, path: Path, now: float) -> None:
         """Cuts a super-packet into smaller ones, by whole segments; into packets where the path is bad."""
         try:
-            records = packet.cut(most)
+            records = packet.cut(path.most)
         except PeerViolation:
             self._device.drops["packet-malformed"] += 1
             return
-        if most:
+        if path.most or any(len(record) > path.piece - TAG_SIZE for record in records):
             for record in records:
                 self._send_unit(peer, keypair, record, now)
             return
         traffic = self._traffic_of(keypair)
-        room = self._pieces.room
+        room = self._pieces[path.piece].room
         datagrams = []
         for record in records:
             length, start = traffic.seal(record, room)
             datagrams.append(b"".join((start, b"\0\1", room[:length])))
         traffic.pieces_sent += len(datagrams)
         peer.note_sent(sum(map(len, datagrams)), now, data=True)
-        link = self._links.get(peer)
-        if link is not None:
-            link.send_each(datagrams)
-        elif self._listening is not None and peer.endpoint is not None:
-            self._listening.send_each(datagrams, peer.endpoint)
+        self._links.send_each(peer, datagrams)
 
     def _send_unit(self, peer: Peer, keypair: Keypair, content: Buffer, now: float) -> None:
         traffic = self._traffic.get(keypair.index) or self._traffic_of(keypair)
-        length, start = traffic.seal(content, self._pieces.room)
-        count = -(-length // PIECE)
+        pieces = self._pieces[self._paths[peer].piece]
+        length, start = traffic.seal(content, pieces.room)
+        count = -(-length // pieces.size)
         traffic.pieces_sent += count
         peer.note_sent(length + count * HEAD.size, now, data=True)
-        self._put(peer, self._pieces.of(length, start), PIECE + HEAD.size if count > 1 else 0)
-
-    def _put(self, peer: Peer, parts: list[Buffer], size: int) -> None:
-        link = self._links.get(peer)
-        if link is not None:
-            link.send(parts, size)
-        elif self._listening is not None and peer.endpoint is not None:
-            self._listening.send(parts, size, peer.endpoint)
+        self._links.send(peer, pieces.of(length, start), pieces.size + HEAD.size if count > 1 else 0)
 
     def _flush(self) -> None:
         for peer, message in self._device.take_outgoing():
-            self._put(peer, [HANDSHAKE + message], 0)
+            self._links.send(peer, [HANDSHAKE + message], 0)
         for endpoint, message in self._device.to_endpoint:
-            if self._listening is not None:
-                self._listening.send([HANDSHAKE + message], 0, endpoint)
+            self._links.answer(endpoint, HANDSHAKE + message)
         self._device.to_endpoint.clear()
 
     def _traffic_of(self, keypair: Keypair) -> Traffic:
@@ -278,7 +257,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
             session = self._device.session(int.from_bytes(message[4:8], "little"))
             if session is not None:
                 self._traffic_of(session[1]).came(int.from_bytes(message[8:16], "little"))
-        if any(peer.handshakes for peer in self._dialled):
+        if any(peer.handshakes for peer in self._links.dialled):
             self._answered.set()
         self._send_staged(now)
 
@@ -304,9 +283,12 @@ class WireTunnel(PacketTunnelProvider[Config]):
                 raise PeerViolation("data-expired", "a session that is too old")
             content = traffic.open(counter, sealed)
             device.authentic(peer, keypair, source, len(sealed), now, data=True)
-            if content[:4] == REPORT_MAGIC and len(content) == REPORT.size:
+            magic = content[:4]
+            if magic == REPORT_MAGIC and len(content) == REPORT.size:
                 _magic, came, end = REPORT.unpack(content)
                 self._paths[peer].report(traffic, came, end, now)
+            elif magic in (PROBE_MAGIC, ANSWER_MAGIC):
+                self._probed(peer, keypair, content, now)
             else:
                 self._take(peer, bundled(content), packets)
         except PeerViolation as violation:
@@ -325,10 +307,34 @@ class WireTunnel(PacketTunnelProvider[Config]):
 
     # Time.
 
+    def _probed(self, peer: Peer, keypair: Keypair, record: bytes, now: float) -> None:
+        """A probe of the peer's is answered; an answer says what gets through to it."""
+        if len(record) < PROBE.size:
+            return
+        magic, size = PROBE.unpack_from(record)
+        if magic == ANSWER_MAGIC:
+            self._paths[peer].answered(size, now)
+        elif size == len(record) + TAG_SIZE:
+            self._send_unit(peer, keypair, PROBE.pack(ANSWER_MAGIC, size), now)
+
+    def _probe(self, now: float) -> None:
+        for peer, path in self._paths.items():
+            keypair = peer.sending_keypair(now)
+            if keypair is None:
+                continue
+            for size in path.probes(now):
+                probe = PROBE.pack(PROBE_MAGIC, size).ljust(size - TAG_SIZE, b"\0")
+                traffic, pieces = self._traffic_of(keypair), self._pieces[PIECE]
+                length, start = traffic.seal(probe, pieces.room)
+                traffic.pieces_sent += 1
+                peer.note_sent(length + HEAD.size, now, data=True)
+                self._links.send(peer, pieces.of(length, start), 0)
+
     def _tick(self) -> None:
         now = self.tunnel.boot_time()
         self._device.tick(now)
         self._report(now)
+        self._probe(now)
         self._flush()
         self._timer = asyncio.get_running_loop().call_later(_REPORT_EACH, self._tick)
 
@@ -351,7 +357,8 @@ class WireTunnel(PacketTunnelProvider[Config]):
 
     def network_changed(self) -> None:
         now = self.tunnel.boot_time()
-        for peer in self._dialled:
+        for peer in self._links.dialled:
+            self._paths[peer].another()
             self._device.keepalive(peer, now)
         self._flush()
 
@@ -370,12 +377,13 @@ class WireTunnel(PacketTunnelProvider[Config]):
             "peers": [
                 {
                     "public_key": base64.b64encode(peer.public).decode(),
-                    "endpoint": peer.endpoint and "{}:{}".format(*peer.endpoint),
+                    "endpoint": peer.endpoint and place(*peer.endpoint),
                     "last_handshake": peer.last_handshake or None,
                     "handshakes": peer.handshakes,
                     "received": peer.received,
                     "sent": peer.sent,
                     "unit": self._paths[peer].most or "packets",
+                    "piece": self._paths[peer].piece,
                 }
                 for peer in device.peers.values()
             ],

@@ -34,7 +34,9 @@ HANDSHAKE = NO_INDEX.to_bytes(4, "little")
 """Before a message of the handshake, in the place of an index."""
 PIECE = 1440
 """Sealed bytes of a unit in one datagram."""
-_MOST_PIECES = 46
+SMALL_PIECE = 1200
+"""The same on a path that swallows those: a packet of 1260 bytes over IPv6, which every link carries."""
+_ROOM = 66_000
 _MOST_OPEN = 64
 _OPEN_SECONDS = 1.0
 _BUNDLE = b"\0BDL"
@@ -71,25 +73,30 @@ def bundled(content: bytes) -> list[Buffer]:
 
 
 class Pieces:
-    """Room for one sealed unit, and its datagrams as parts for one call; it is used again for the next unit."""
+    """Room for one sealed unit, and its datagrams as parts for one call; it is used again for the next unit.
 
-    def __init__(self) -> None:
-        self.room = memoryview(bytearray(PIECE * _MOST_PIECES))
-        self._heads = bytearray(HEAD.size * _MOST_PIECES)
+    `size` is how much of the unit a datagram holds.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.room = memoryview(bytearray(_ROOM))
+        most = -(-_ROOM // size)
+        self._heads = bytearray(HEAD.size * most)
         heads = memoryview(self._heads)
         self._parts: list[Buffer] = []
-        for piece in range(_MOST_PIECES):
+        for piece in range(most):
             self._parts.append(heads[piece * HEAD.size : (piece + 1) * HEAD.size])
-            self._parts.append(self.room[piece * PIECE : (piece + 1) * PIECE])
+            self._parts.append(self.room[piece * size : (piece + 1) * size])
 
     def of(self, length: int, start: bytes) -> list[Buffer]:
         """The datagrams of the `length` bytes in `room`; `start` is what each head begins with."""
-        count = -(-length // PIECE)
+        count = -(-length // self.size)
         if count == 1:
             return [start + b"\0\1", self.room[:length]]
         self._heads[: count * HEAD.size] = start.join(_tails(count))
         parts = self._parts[: 2 * count]
-        parts[-1] = self.room[(count - 1) * PIECE : length]
+        parts[-1] = self.room[(count - 1) * self.size : length]
         return parts
 
 
