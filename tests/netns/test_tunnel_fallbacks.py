@@ -41,7 +41,7 @@ def _bulk_from_a_device(heads: bool, offloads: tuple[int, ...]) -> tuple[list[in
     """Speaks TCP as the far side: how large the records were, the bytes, whether all sums were right, what was had."""
     device = open_tun("t0", heads=heads, offloads=offloads)
     TunnelLink(device.name).apply(TunnelPlan((("10.3.0.1", 24),), (), (), 1400))
-    queue = TunQueue(device.queues[0], heads=device.heads)
+    queue = TunQueue(device.queue, heads=device.heads)
     client = socket.socket()
     client.setblocking(False)
     assert client.connect_ex(("10.3.0.2", 80)) == errno.EINPROGRESS
@@ -49,7 +49,7 @@ def _bulk_from_a_device(heads: bool, offloads: tuple[int, ...]) -> tuple[list[in
     received, sums, acknowledged, wanted = b"", True, 0, bytes(range(256)) * 200
     sent = 0
     while len(received) < len(wanted):
-        assert select.select([device.queues[0]], [], [], 5)[0], "the device is silent"
+        assert select.select([device.queue], [], [], 5)[0], "the device is silent"
         for record in queue.receive():
             packet = Packet(bytes(record))
             if packet.version != 4 or packet.data[9] != 6:
@@ -75,7 +75,7 @@ def _bulk_from_a_device(heads: bool, offloads: tuple[int, ...]) -> tuple[list[in
             except (BlockingIOError, BrokenPipeError):
                 pass  # it is not connected yet, or has no room
     client.close()
-    os.close(device.queues[0])
+    os.close(device.queue)
     return sizes, received, sums, device.offloads, device.heads
 
 
@@ -110,17 +110,6 @@ def test_a_device_gives_the_same_bytes_with_whatever_the_kernel_can(
     assert (max(sizes) > 1400) is large, sizes
     assert has_heads is heads
     assert chosen == (offloads[0] if heads else 0)
-
-
-def _more_queues() -> int:
-    device = open_tun("t1", queues=2)
-    for queue in device.queues:
-        os.close(queue)
-    return len(device.queues)
-
-
-def test_a_device_may_have_several_queues(lab: Lab) -> None:
-    assert lab["one"].call(_more_queues) == 2
 
 
 def test_a_missing_node_is_named() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
 import struct
 import sys
 from collections.abc import Sequence
+
+from towpath.linux.datagrams import Vectors, address_of, receive_batch
 
 __all__ = ["Buffer", "DatagramSocket", "open_datagram", "serve_datagram"]
 
@@ -18,6 +21,9 @@ _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _DO_NOT_DISCOVER = 10, 23, 0
 _IP_MTU, _IPV6_MTU = 14, 24
 _SO_MARK, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 36, 32, 33
 _LARGEST = 65_535
+_NAME, _CONTROL = 28, 64
+_GRO_SIZE = 20
+"""Bytes of the control message with the size of each datagram."""
 _ROOM = 8 << 20
 _MOST_SEGMENTS = 64
 _MOST_BYTES = 65_000
@@ -83,7 +89,14 @@ class DatagramSocket:
                 made.setsockopt(_SOL_UDP, _UDP_GRO, 1)
             except OSError:
                 self.coalesces = False
-        self._buffer = memoryview(bytearray(_LARGEST))
+        self._in = Vectors(1, _LARGEST, made.family)
+        self._name, control = bytearray(_NAME), bytearray(_CONTROL)
+        self._in.words[0], self._in.words[4] = address_of(self._name), address_of(control)
+        self._in.remember()
+        self._control = memoryview(control).cast("I")
+        self._buffer = memoryview(self._in.data)
+        self._known = b""
+        self._source = ("", 0)
         self._segment = 0
         self.refused = 0
         """Datagrams that the kernel would not send, or that were refused on the way; `trouble` is why the last was."""
@@ -94,21 +107,26 @@ class DatagramSocket:
 
         Raises `OSError` for a socket that is closed.
         """
+        vectors, control = self._in, self._control
         while True:
-            try:
-                length, ancillary, _flags, source = self.socket.recvmsg_into((self._buffer,), 64)
-            except BlockingIOError:
+            vectors.refresh()
+            # Not recvmsg(): that there is nothing left is no exception here, and who sent is known from the last time.
+            if receive_batch(self.socket.fileno(), vectors.address, 1, socket.MSG_DONTWAIT, None) == 1:
+                break
+            number = ctypes.get_errno()
+            if number in (errno.EAGAIN, errno.EINTR):
                 return None
-            except OSError as error:
-                if error.errno in (errno.EBADF, errno.ENOTSOCK):
-                    raise
-                self._refuse(error)  # an ICMP error about what was sent: the socket is as good as before
-                continue
-            size = length
-            for level, kind, value in ancillary:
-                if level == _SOL_UDP and kind == _UDP_GRO and len(value) >= 2:
-                    size = int.from_bytes(value[:2], sys.byteorder) or length
-            return self._buffer[:length], size, _plain(source)
+            error = OSError(number, os.strerror(number))
+            if number in (errno.EBADF, errno.ENOTSOCK):
+                raise error
+            self._refuse(error)  # an ICMP error about what was sent: the socket is as good as before
+        length = size = vectors.halves[14]
+        if vectors.words[5] >= _GRO_SIZE and control[2] == _SOL_UDP and control[3] == _UDP_GRO:
+            size = control[4] or length
+        if self._name != self._known:
+            self._known = bytes(self._name)
+            self._source = _read_name(self._known)
+        return self._buffer[:length], size, self._source
 
     def send(self, parts: Sequence[Buffer], size: int, to: tuple[str, int] | None, total: int = 0) -> Buffer | None:
         """Sends `parts`, joined, as datagrams of `size` bytes, 0 for a single one.
@@ -198,6 +216,13 @@ class DatagramSocket:
             return 1452
 
 
-def _plain(source: tuple[str, int] | tuple[str, int, int, int]) -> tuple[str, int]:
-    host = source[0]
-    return (host[7:] if host.startswith("::ffff:") else host), source[1]
+def _read_name(name: bytes) -> tuple[str, int]:
+    """The address and the port of a `struct sockaddr_in` or `sockaddr_in6`."""
+    family, port = int.from_bytes(name[:2], sys.byteorder), int.from_bytes(name[2:4], "big")
+    if family == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, name[4:8]), port
+    if family != socket.AF_INET6:
+        return "", 0
+    host = socket.inet_ntop(socket.AF_INET6, name[8:24])
+    scope = int.from_bytes(name[24:28], sys.byteorder)
+    return (host[7:] if host.startswith("::ffff:") else f"{host}%{scope}" if scope else host), port
