@@ -73,7 +73,7 @@ logging {{ channel file {{ file "{folder}/named-{port}.log"; }}; category defaul
 
 _UNBOUND = """
 server:
-  interface: {address}@{port}
+{interfaces}
   access-control: 0.0.0.0/0 allow
   do-daemonize: no
   username: ""
@@ -82,6 +82,7 @@ server:
   directory: "{folder}"
   use-syslog: no
   logfile: "{folder}/unbound-{port}.log"
+  log-queries: yes
   verbosity: 1
   num-threads: 1
   module-config: "iterator"
@@ -111,7 +112,8 @@ class SignedWorld:
         facts = {"address": address, "folder": self.folder}
         named, unbound = self.folder / f"named-{authority}.conf", self.folder / f"unbound-{port}.conf"
         named.write_text(_NAMED.format(port=authority, zones=zones, **facts))
-        unbound.write_text(_UNBOUND.format(port=port, authority=authority, **facts))
+        interfaces = "\n".join(f"  interface: {one}@{port}" for one in sorted({address, "127.0.0.1"}))
+        unbound.write_text(_UNBOUND.format(port=port, authority=authority, interfaces=interfaces, **facts))
         script = f"{shutil.which('named')} -f -n 1 -c {named} & exec {shutil.which('unbound')} -d -c {unbound}"
         return Command(command=("/bin/sh", "-c", script), port=port)
 

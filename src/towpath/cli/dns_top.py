@@ -90,7 +90,7 @@ def table(report: dict[str, Any], height: int = 40) -> RenderableType:
     servers = Table("SERVER", "ANSWERS", "ms", box=None)
     for one in report["servers"]:
         servers.add_row(clean(str(one["server"])), str(one["answers"]), f"{one['milliseconds']:.1f}")
-    names = Table("NAME", "ASKED", "CACHED", "REFUSED", "ms", "PROGRAMS", box=None)
+    names = Table("NAME", "ASKED", "CACHED", "REFUSED", "ms", "PROGRAMS", "WHY", box=None)
     for one in report["names"][: max(5, height - len(report["servers"]) - 5)]:
         names.add_row(
             clean(str(one["name"])),
@@ -99,6 +99,7 @@ def table(report: dict[str, Any], height: int = 40) -> RenderableType:
             str(one["refused"]),
             f"{one['milliseconds']:.1f}",
             clean(", ".join(map(str, one["programs"]))),
+            clean(str(one.get("reason") or "")),
             style="red" if one["refused"] else "",
         )
     return Group(head, servers, names)

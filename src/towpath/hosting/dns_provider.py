@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from towpath.dns_proxy.groups import Group, Groups
 from towpath.errors import ConfigInvalid, TowpathError
 from towpath.hosting import messages
-from towpath.hosting.dns_carriers import check_files, load
+from towpath.hosting.dns_carriers import check_anchors, check_files, load
 from towpath.hosting.outputs import names_path
 from towpath.hosting.session import DNS_VERDICTS, FilterSession, OnFailure, Services
 from towpath.names.upstream import parse_upstream
@@ -90,8 +90,9 @@ class DnsProvider:
 
     def groups(self, system: Group) -> Groups:
         """Whom to ask for which names: the system's servers for what the provider names none for."""
-        default = any(not group.match_domains for group in self._groups)
-        return Groups(self._groups if default else [*self._groups, system])
+        found = [group if group.upstreams else group._replace(upstreams=system.upstreams) for group in self._groups]
+        default = any(not group.match_domains for group in found)
+        return Groups(found if default else [*found, system])
 
     def group_of(self, servers: tuple[str, ...]) -> Group | None:
         """The servers of a `Forward`, `None` when one of them is not among those of the settings."""
@@ -157,11 +158,15 @@ class DnsProvider:
                 upstreams.append(upstream)
                 by_text[text] = upstream
                 files[upstream.unlocated] = _whole(home, one.certificate_authority), _whole(home, one.identity)
-            if not upstreams:
-                raise ConfigInvalid(where, "settings without a server", 'DNSSettings(("192.0.2.53",))')
             domains = tuple(domain.strip(".").lower() for domain in one.match_domains if domain != "")
-            groups.append(Group(tuple(upstreams), domains, one.mode, one.allow_failover))
-        load((upstream.protocol for upstream in by_text.values()), where)
+            group = Group(
+                tuple(upstreams), domains, one.mode, one.allow_failover, one.requires_dnssec, one.trust_anchors
+            )
+            groups.append(group)
+        load({upstream.protocol for upstream in by_text.values()}, where)
+        if any(group.requires_dnssec for group in groups):
+            load(("dnssec",), where)
+            check_anchors((text for group in groups for text in group.trust_anchors), where)
         for one_set in {chosen for chosen in files.values() if any(chosen)}:
             check_files(one_set, where)
         self._groups, self._by_text, self.tls_files = groups, by_text, files

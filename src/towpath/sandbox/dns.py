@@ -179,7 +179,7 @@ class DnsService:
         flow.name, flow.name_from = name, "question"
         self._ledger.question_refused(flow, decision, dns.type_name(question.type))
         if self._counts is not None:
-            self._counts.refuse(name, flow.owner.program if flow.owner else "?")
+            self._counts.refuse(name, flow.owner.program if flow.owner else "?", decision.reason)
         if not silent:
             text = f"refused by the network policy of this run: {decision.reason}"
             asked.reply(dns.refusal(asked.data, question, text))
@@ -200,10 +200,11 @@ class DnsService:
             return question_seen(self._proxy.number(), flow, question.name, kind, owner, unknown)
 
         def refused(reason: str) -> None:
-            flow.name, flow.name_from, flow.by = name, "question", self._proxy.name if self._proxy else ""
+            flow.name, flow.name_from = name, "question"
+            flow.by, flow.by_kind = self._proxy.name if self._proxy else "", "DNS proxy"
             self._ledger.question_refused(flow, Decision("deny", None, f"the DNS proxy {reason}", "dns", None), kind)
             if self._counts is not None:
-                self._counts.refuse(name, flow.owner.program if flow.owner else "?")
+                self._counts.refuse(name, flow.owner.program if flow.owner else "?", reason)
 
         if self._counts is not None:
             asked = self._counting(self._counts, asked, name, flow)

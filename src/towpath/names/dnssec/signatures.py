@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import time
 from typing import Any, NamedTuple, cast
 
@@ -9,6 +11,8 @@ import dns.dnssec
 import dns.exception
 import dns.message
 import dns.name
+import dns.rdata
+import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
@@ -17,7 +21,7 @@ from towpath.errors import PeerViolation
 __all__ = [
     "BOGUS", "DNSKEY_MISSING", "EXPIRED", "INDETERMINATE", "NOT_YET_VALID", "NSEC_MISSING", "RRSIGS_MISSING",
     "TOO_MANY_ITERATIONS", "UNSUPPORTED_ALGORITHM", "UNSUPPORTED_DIGEST", "Bogus", "Budget", "Signed", "find",
-    "read", "signers", "supported", "usable", "verify", "vouched_for",
+    "read", "signers", "supported", "try_algorithms", "usable", "verify", "vouched_for",
 ]  # fmt: skip
 
 UNSUPPORTED_ALGORITHM, UNSUPPORTED_DIGEST, INDETERMINATE, BOGUS, EXPIRED, NOT_YET_VALID = 1, 2, 5, 6, 7, 8
@@ -27,6 +31,16 @@ _ALGORITHMS = frozenset((5, 7, 8, 10, 13, 14, 15, 16))
 """RSA with SHA-1, SHA-256 and SHA-512, ECDSA P-256 and P-384, Ed25519, Ed448 (RFC 8624 section 3.1)."""
 _DIGESTS = frozenset((1, 2, 4))
 """SHA-1, SHA-256, SHA-384."""
+_NO_SIGNATURE = base64.b64encode(bytes(64)).decode()
+_P256 = bytes.fromhex(
+    "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+    "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
+)
+_P384 = bytes.fromhex(
+    "aa87ca22be8b05378eb1c71ef320ad746e1d3b628ba79b9859f741e082542a385502f25dbf55296c3a545e3872760ab7"
+    "3617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147ce9da3113b5f0b8c00a60b1ce1d7e819d7a431d7c90ea0e5f"
+)
+"""The base points of the two curves: keys that everybody knows the secret of (SEC 2 sections 2.4.2, 2.5.1)."""
 _MOST_TRIES = 48
 _SAME_TAG = 4
 _MOST_KEYS = 64
@@ -143,6 +157,21 @@ def usable(anchors: list[Any]) -> tuple[list[Any], Bogus | None]:
         else:
             kept.append(record)
     return kept, trouble if not kept else None
+
+
+def try_algorithms() -> None:
+    """Checks a signature of each algorithm, so that what does it is loaded. None of them is good."""
+    rsa = b"\x03\1\0\1\xc0" + bytes(126) + b"\1"
+    keys = {8: rsa, 13: _P256, 14: _P384, 15: b"\1" + bytes(31), 16: bytes(57)}
+    kind = dns.rdatatype.DNSKEY
+    for algorithm, key in keys.items():
+        record = dns.rdata.from_wire(dns.rdataclass.IN, kind, b"\1\0\3" + bytes((algorithm,)) + key, 0, 4 + len(key))
+        made = dns.rrset.RRset(dns.name.root, dns.rdataclass.IN, kind)
+        made.add(record)
+        words = f"DNSKEY {algorithm} 0 1 2 1 {dns.dnssec.key_id(cast(Any, record))} . {_NO_SIGNATURE}"
+        signature = dns.rrset.from_text(dns.name.root, 1, "IN", "RRSIG", words)
+        with contextlib.suppress(Bogus):
+            verify([signature], made, dns.name.root, made, 1.5, Budget())
 
 
 def vouched_for(zone: dns.name.Name, keys: dns.rrset.RRset, anchors: list[Any], budget: Budget) -> dns.rrset.RRset:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import dns.exception
 import dns.message
 import dns.name
+import dns.rdata
 import dns.rdatatype
 import dns.rrset
 
@@ -18,7 +19,7 @@ from towpath.names.dnssec.denial import MOST_ITERATIONS, Denial
 from towpath.names.dnssec.signatures import Bogus, Budget
 from towpath.wire import dns_message
 
-__all__ = ["Asking", "Outcome", "Validator", "Wanted"]
+__all__ = ["Asking", "Outcome", "Validator", "Wanted", "rehearse"]
 
 _MOST_QUESTIONS = 40
 _MOST_CHAIN = 16
@@ -61,6 +62,12 @@ class Outcome(NamedTuple):
 
 Asking: TypeAlias = Generator[Wanted, "bytes | str", Outcome]
 """Yields what it wants asked; is sent the whole answer, or the words why there is none."""
+
+
+def rehearse() -> None:
+    """Loads what would be imported at first use, for who cannot import later: types of records, kinds of keys."""
+    dns.rdata.load_all_types()  # type: ignore[no-untyped-call]
+    s.try_algorithms()
 
 
 class _Zone(NamedTuple):
