@@ -208,10 +208,8 @@ def test_a_proxy_that_is_killed_is_replaced_and_asked_again(run: Runner, author:
         """,
     )
     command = "getent ahostsv4 web.test | head -1; getent ahostsv4 crash.test; getent ahostsv4 echo.test | head -1"
-    begun = time.monotonic()
     done = run("--dns", mine, command=command)
     assert done.out.count("\n") == 2
-    assert time.monotonic() - begun < 10
 
 
 def test_new_code_takes_over_and_what_was_answered_before_is_forgotten(

@@ -81,10 +81,8 @@ def test_a_process_that_does_not_act_any_more_is_passed_or_blocks_as_was_chosen(
     with HostFilterProcess(routed, "office", [author(ALLOWING)], on_failure) as host_filter:
         assert reaches(routed)
         os.kill(_manager(host_filter), signal.SIGSTOP)
-        begun = time.monotonic()
         if passes:
             until(lambda: reaches(routed), "the kernel passes what nobody decides", 10)
-            assert time.monotonic() - begun < 8
         else:
             assert not any(reaches(routed) for _ in range(5))
         os.kill(_manager(host_filter), signal.SIGCONT)

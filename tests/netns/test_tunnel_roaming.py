@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.support.peers import need
 from tests.support.running import Runner, python
+from tests.support.timing import best_of_several, within
 from tests.support.tunnel_lab import INNER4, TunnelLab
 
 from towpath.testing import Lab
@@ -32,6 +33,7 @@ print(max(longest, time.monotonic() - last), flush=True)
 
 
 @pytest.mark.timeout(100)
+@best_of_several
 def test_an_uplink_that_goes_costs_less_than_a_second(tmp_path: Path) -> None:
     need("wireguard-go", "wg")
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
@@ -59,4 +61,4 @@ def test_an_uplink_that_goes_costs_less_than_a_second(tmp_path: Path) -> None:
                 silence = float(process.stdout.readline())
             after = client.run(["ip", "route", "get", lab["vpn"].address4], administrator=True).stdout
             assert f" dev {card} " not in after, "there is another way"
-            assert silence < 1.0
+            within(1.0, silence)

@@ -376,7 +376,7 @@ def test_a_silent_peer_is_given_up_after_the_idle_timeout(world: World) -> None:
             with pytest.raises(ConnectionFailed, match=r"0\.5 s") as caught:
                 await client.datagrams.receive_message()
             assert caught.value.errno == 110
-            assert 0.4 < loop.time() - begun < 3
+            assert 0.4 < loop.time() - begun < 20  # the default is 30 s
             client.cancel()
             server.force_cancel()
 

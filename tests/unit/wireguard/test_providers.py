@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from towpath.errors import ConfigInvalid
-from towpath.extensions import wire_tunnel
+from towpath.extensions.wire_tunnel import units
+from towpath.extensions.wire_tunnel.provider import WireTunnel
 from towpath.extensions.wireguard import rows
 from towpath.extensions.wireguard.noise import PrivateKey
 from towpath.extensions.wireguard.provider import WireGuard
@@ -60,7 +61,7 @@ def reference() -> Iterator[tuple[TunnelHarness, TunnelHarness]]:
     }
     peer = {"public_key": text(THEIRS.public), "addresses": ["10.0.0.0/24"], "endpoint": "192.0.2.9:4500"}
     client = {"private_key": text(b"\x11" * 32), "addresses": ["10.0.0.2/32"], "peers": [peer]}
-    with joined(wire_tunnel.WireTunnel, client, server) as pair:
+    with joined(WireTunnel, client, server) as pair:
         yield pair
 
 
@@ -85,7 +86,7 @@ def test_super_packets_come_out_as_the_packets_they_stand_for(
 ) -> None:
     if not arrays:
         monkeypatch.setattr(rows, "numpy", None)
-        monkeypatch.setattr(wire_tunnel, "numpy", None)
+        monkeypatch.setattr(units, "numpy", None)
     with PROTOCOLS[name]() as (here, there):
         for size in (1, 1360, 1361, 5000, 60_000):
             record, packets = super_packet(size)
@@ -104,7 +105,7 @@ def test_rows_that_come_in_one_read_are_joined_and_taken_once(
 ) -> None:
     if not arrays:
         monkeypatch.setattr(rows, "numpy", None)
-        monkeypatch.setattr(wire_tunnel, "numpy", None)
+        monkeypatch.setattr(units, "numpy", None)
     with PROTOCOLS[name]() as (here, there):
         here.links[0].carry = None
         here.links[0].sent.clear()

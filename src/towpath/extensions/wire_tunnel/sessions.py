@@ -1,0 +1,58 @@
+"""One session's units: sealed, opened once, and counted, so that the other side can be told what came."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from towpath.errors import PeerViolation
+from towpath.extensions.wire_tunnel.units import HEAD, Reassembly
+from towpath.extensions.wireguard.keypair import Keypair
+from towpath.providers.packets import Buffer
+
+__all__ = ["Traffic"]
+
+_LABEL = b"unit"
+
+
+class Traffic:
+    """What is known of one session's data: ciphers, counters, and how the path is."""
+
+    def __init__(self, keypair: Keypair) -> None:
+        self.keypair = keypair
+        send, receive = keypair.derived(b"wire tunnel unit")
+        self._sending = AESGCM(send)
+        self._receiving = AESGCM(receive)
+        self.reassembly = Reassembly()
+        self.pieces_sent = 0
+        self.whole = 0
+        """Units that came."""
+        self.end = 0
+        """One more than the greatest number of a unit that came."""
+        self.told = (0, 0)
+        self.path_seen = (0, 0, 0)
+        """Of the last report that was used: whole, end, and the pieces that had been sent."""
+
+    def came(self, counter: int) -> None:
+        self.whole += 1
+        self.end = max(self.end, counter + 1)
+
+    def seal(self, record: Buffer) -> tuple[memoryview, bytes]:
+        """A unit of the next number, sealed, and what the head of each of its pieces begins with."""
+        keypair = self.keypair
+        counter = keypair.counter
+        keypair.counter = counter + 1
+        sealed = self._sending.encrypt(_LABEL + counter.to_bytes(8, "little"), record, None)
+        head = HEAD.pack(keypair.peer_index, counter & 0xFFFFFFFF, counter >> 32, 0, 0)
+        return memoryview(sealed), head[:10]
+
+    def open(self, counter: int, sealed: bytes | memoryview) -> bytes:
+        """The record of a unit, taken once. Raises `PeerViolation`."""
+        try:
+            record = self._receiving.decrypt(_LABEL + counter.to_bytes(8, "little"), sealed, None)
+        except (InvalidTag, ValueError):
+            raise PeerViolation("data-authentication", "a unit that its sender did not seal") from None
+        if not self.keypair.window.take(counter):
+            raise PeerViolation("data-replayed", f"counter {counter}")
+        self.came(counter)
+        return record
