@@ -98,6 +98,20 @@ def test_every_question_comes_to_it_whomever_it_addresses(world: Lab, mine: str)
     assert "towpath" not in tables(world)
 
 
+def test_it_forgets_answers_and_says_how_many_it_kept(world: Lab, mine: str) -> None:
+    with proxied(world, mine) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for name in ("n1.many.test", "n1.many.test", "n1.many.test", "n2.many.test"):
+            dig(world, name)
+        process.stdin.write("rates\nflush n1.many.test\nflush *.test\nflush\nflush a..b\n")
+        process.stdin.flush()
+        heard = [
+            line.removesuffix("\n") for line in (process.stdout.readline() for _ in range(7)) if "said" not in line
+        ]
+    assert heard == ["2 hits, 2 misses", "1 flushed", "1 flushed", "0 flushed", "not a domain name: 'a..b'"]
+
+
 def test_what_it_forwards_does_not_come_back_to_it(world: Lab, mine: str) -> None:
     with proxied(world, mine) as process:
         for at in range(50):

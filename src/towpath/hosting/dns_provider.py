@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from towpath.dns_proxy.groups import Group, Groups
-from towpath.errors import ConfigInvalid, TowpathError
+from towpath.errors import ConfigInvalid, Misuse, PeerViolation, TowpathError
 from towpath.hosting import messages
 from towpath.hosting.dns_carriers import check_anchors, check_files, load
 from towpath.hosting.outputs import names_path
@@ -51,6 +51,8 @@ class DnsProvider:
         started: Callable[[TowpathError | None], None],
     ) -> None:
         self.changed: Callable[[], None] = lambda: None
+        self.flush: Callable[[tuple[str, ...]], int] = lambda _names: 0
+        """Forgets answers, see `NameService.flush`."""
         self.tls_files: dict[Upstream, TlsFiles] = {}
         self._say = say
         self._numbers = itertools.count(1)
@@ -71,6 +73,7 @@ class DnsProvider:
                 resume=lambda *_: False,
                 update=lambda *_: False,
                 asked_again=lambda _session: self._renew(),
+                flush=lambda names: self._flush(names),
             ),
             self._begun,
             DNS_VERDICTS,
@@ -125,6 +128,14 @@ class DnsProvider:
         self.session.tell(messages.Power(asleep))
         if not asleep:
             self.changed()
+
+    def _flush(self, names: tuple[str, ...]) -> None:
+        try:
+            count = self.flush(names)
+        except (Misuse, PeerViolation) as error:
+            self._say("error", f"{self.name}: flush: {error}")
+            return
+        self._say("debug", f"{self.name}: {count} answers are forgotten")
 
     def _begun(self, error: TowpathError | None) -> None:
         if error is None:

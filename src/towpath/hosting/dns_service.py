@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from towpath.dns_proxy.cache import Entry, WireCache, key_of
@@ -68,6 +68,7 @@ class NameService:
         if proxy is not None:
             self.resolver.by = proxy.name
             proxy.changed = self.renew
+            proxy.flush = self.flush
             self.renew()
 
     @property
@@ -86,6 +87,21 @@ class NameService:
         self._waiting.clear()
         self.cache.flush()
         self.resolver.forget()
+
+    def flush(self, names: Sequence[str]) -> int:
+        """Forgets what is kept for these names, without any everything; "*.domain" is all below it.
+
+        Gives how many answers that were. What is on its way is not kept. Raises `Misuse` for what is no name.
+        """
+        wanted = [
+            (dns_message.flat(dns_message.labels_of(name.removeprefix("*.").lower())), name.startswith("*."))
+            for name in names
+        ]
+        count = sum(self.cache.flush(name, below=below) for name, below in wanted) if wanted else self.cache.flush()
+        self._epoch += 1
+        self._waiting.clear()
+        self.resolver.forget()
+        return count
 
     def renew(self) -> None:
         """Takes over the settings of the proxy that is in force, and forgets what was answered before."""

@@ -115,6 +115,28 @@ class HostDns:
         """The machine was asleep: what was kept is forgotten."""
         self._loop.post(lambda: self._provider.power(asleep=False) if self._provider else None)
 
+    def flush(self, *names: str) -> Future[int]:
+        """Forgets the answers that are kept for these names, without any all; "*.domain" is all below it.
+
+        The future gives how many that were, or fails with `Misuse` for what is no name.
+        """
+        future: Future[int] = Future()
+
+        def flush() -> None:
+            try:
+                future.set_result(self._provider.flush(names) if self._provider else 0)
+            except (Misuse, PeerViolation) as error:
+                future.set_exception(error)
+
+        self._loop.post(flush)
+        return future
+
+    def rates(self) -> Future[dict[str, int]]:
+        """How many questions the cache has answered, see `WireCache.rates`."""
+        future: Future[dict[str, int]] = Future()
+        self._loop.post(lambda: future.set_result(self._attachment.rates() if self._attachment else {}))
+        return future
+
     def close(self) -> Future[None]:
         """Redirects no more, and ends the proxy. Further calls give the same future."""
         with self._lock:
@@ -294,6 +316,9 @@ class _Attachment:
     def _owner(self, asked: Asked) -> tuple[Owner | None, str | None]:
         found = self._owners.find_local(_PROTOCOLS[asked.transport], asked.source, asked.source_port)
         return (None, _NO_OWNER) if found is None else (as_seen(found.owner), None)
+
+    def rates(self) -> dict[str, int]:
+        return self._names.cache.rates()
 
     def close(self) -> None:
         """The table is gone first, so that no question is brought to sockets that are closed."""

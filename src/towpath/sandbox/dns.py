@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from towpath.dns_proxy.cache import Entry
@@ -112,6 +113,7 @@ class DnsService:
         """What was counted."""
         counted = self._counts or NameCounts()
         return counted.report() | {
+            "since_start": self._names.cache.rates(),
             "kept": len(self._names.cache),
             "bytes": self._names.cache.bytes,
             "under_way": self._names.resolver.under_way,
@@ -139,6 +141,10 @@ class DnsService:
     def forget(self) -> None:
         """Another policy holds: nothing that was answered under the old one is given again."""
         self._names.forget()
+
+    def flush(self, names: Sequence[str]) -> int:
+        """Forgets answers, see `NameService.flush`."""
+        return self._names.flush(names)
 
     def _direct(self) -> bool:
         """With filters each question is seen: who asks for which name is what tells names of one address apart."""
