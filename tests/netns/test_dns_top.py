@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import select
 import struct
 import subprocess
 import termios
@@ -101,22 +102,28 @@ def test_a_key_forgets_all_answers_and_another_ends_it(run: Runner) -> None:
     master, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
     script = "getent ahostsv4 web.test; echo started; read line"
+
+    def until(words: bytes) -> None:
+        seen = b""
+        while words not in seen:
+            assert select.select([master], [], [], 20)[0], (words, seen)
+            seen += os.read(master, 65536)
+
     with run.popen(command=script, stdin=-1, stdout=-1, stderr=-1) as process:
         assert process.stdout is not None
         while process.stdout.readline() != "started\n":
             pass
         with run.host.popen([TOWPATH, "dns", "top"], stdin=terminal, stdout=terminal, stderr=terminal) as top:
             os.close(terminal)
-            seen = b""
-            while b"answers kept" not in seen:
-                seen += os.read(master, 65536)
-            os.write(master, b"f")
-            while b"answers forgotten" not in seen:
-                seen += os.read(master, 65536)
-            os.write(master, b"q")
-            assert top.wait(20) == 0
+            try:
+                until(b"since the start")
+                os.write(master, b"f")
+                until(b"answers forgotten")
+                os.write(master, b"q")
+                assert top.wait(20) == 0
+            finally:
+                top.kill()
     os.close(master)
-    assert b"since the start" in seen
 
 
 def test_without_a_run_there_is_nothing_to_show(run: Runner) -> None:

@@ -122,12 +122,12 @@ def table(report: dict[str, Any], height: int = 40, said: str = "") -> Renderabl
     )
     since = report["since_start"]
     kept = 100 * since["hits"] / (since["hits"] + since["misses"] or 1)
-    keys = Text(f"since the start {kept:.0f} % from the cache   f forget all answers   q quit   {said}", style="dim")
+    keys = Text(f"since the start {kept:.0f} % from the cache   f forget all answers   q quit", style="dim")
     servers = Table("SERVER", "ANSWERS", "ms", box=None)
     for one in report["servers"]:
         servers.add_row(clean(str(one["server"])), str(one["answers"]), f"{one['milliseconds']:.1f}")
     names = Table("NAME", "ASKED", "CACHED", "REFUSED", "ms", "PROGRAMS", "WHY", box=None)
-    for one in report["names"][: max(5, height - len(report["servers"]) - 6)]:
+    for one in report["names"][: max(5, height - len(report["servers"]) - 7)]:
         names.add_row(
             clean(str(one["name"])),
             str(one["asked"]),
@@ -138,4 +138,4 @@ def table(report: dict[str, Any], height: int = 40, said: str = "") -> Renderabl
             clean(str(one.get("reason") or "")),
             style="red" if one["refused"] else "",
         )
-    return Group(head, keys, servers, names)
+    return Group(head, keys, Text(said), servers, names)
