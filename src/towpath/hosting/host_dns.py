@@ -45,7 +45,6 @@ _ALIVE = "alive"
 _PATIENCE = 2
 _RENEW = 0.5
 _TRIES = 64
-_FORMERR, _NOTIMP = 1, 4
 _PROTOCOLS = {"udp": socket.IPPROTO_UDP, "tcp": socket.IPPROTO_TCP}
 _NO_OWNER = "its process hides its descriptors, or had ended already"
 
@@ -290,8 +289,7 @@ class _Attachment:
         try:
             question = dns.parse_query(asked.data)
         except PeerViolation as violation:
-            code = _NOTIMP if violation.fault == "dns-opcode" else _FORMERR
-            answer = dns_scan.error_answer(asked.data, code)
+            answer = dns_scan.not_a_question(asked.data, violation)
             if answer is not None:
                 asked.reply(answer)
             return

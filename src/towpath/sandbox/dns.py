@@ -153,8 +153,11 @@ class DnsService:
     def _ask(self, asked: Asked) -> None:
         try:
             question = dns.parse_query(asked.data)
-        except PeerViolation:
-            return  # not a question: silence, as from a host that has no name server
+        except PeerViolation as violation:
+            answer = dns_scan.not_a_question(asked.data, violation)
+            if answer is not None:
+                asked.reply(answer)
+            return
         name = dns.policy_name(question)
         flow = Flow(asked.transport, asked.source, asked.source_port, asked.address, PORT)
         decision = self._judge.question(name)

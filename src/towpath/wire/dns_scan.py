@@ -20,6 +20,7 @@ __all__ = [
     "bare_question",
     "error_answer",
     "minimal_any",
+    "not_a_question",
     "plain_answer",
     "scan",
     "validated",
@@ -32,6 +33,7 @@ _QR, _RA, _RD, _CD, _TC, _AD = 0x8000, 0x0080, 0x0100, 0x0010, 0x0200, 0x0020
 _PROOFS = (46, 47, 50)
 """RRSIG, NSEC, NSEC3."""
 _OPCODE = 0x7800
+_FORMERR, _NOTIMP = 1, 4
 _EDE = 15
 _OWN_PAYLOAD = 1232
 _HINFO = 13
@@ -259,6 +261,11 @@ def error_answer(data: bytes, rcode: int) -> bytes | None:
         return None
     flags = _QR | _RA | (data[2] << 8 | data[3]) & (_OPCODE | _RD) | rcode
     return data[:2] + flags.to_bytes(2, "big") + bytes(8)
+
+
+def not_a_question(data: bytes, violation: PeerViolation) -> bytes | None:
+    """The answer to what `parse_query` refused: FORMERR, or NOTIMP for another opcode; `None` as `error_answer`."""
+    return error_answer(data, _NOTIMP if violation.fault == "dns-opcode" else _FORMERR)
 
 
 def minimal_any(data: bytes, end: int, flags: int) -> bytes:
