@@ -62,6 +62,7 @@ class Carriers:
     def __init__(self, proxy: DnsProvider) -> None:
         self._proxy = proxy
         self._contexts: dict[tuple[str, str, str], Any] = {}
+        self._sessions: Any = None
 
     def tls(self, upstream: Upstream) -> Carrier:
         """DNS over TLS."""
@@ -84,10 +85,11 @@ class Carriers:
         return QuicCarrier(upstream.certificate_name, (address, upstream.port), authority, identity)
 
     def _within(self, upstream: Upstream, inner: Carrier, protocol: str, *, wanted: str) -> Carrier:
-        from towpath.names.tls_carrier import TlsCarrier, tls_context
+        from towpath.names.tls_carrier import Sessions, TlsCarrier, tls_context
 
+        self._sessions = self._sessions or Sessions()
         files = self._proxy.tls_files.get(upstream.unlocated, ("", ""))
         context = self._contexts.get((protocol, *files))
         if context is None:
             context = self._contexts[(protocol, *files)] = tls_context(*files, (protocol,))
-        return TlsCarrier(context, upstream.certificate_name, inner, wanted)
+        return TlsCarrier(context, upstream.certificate_name, inner, wanted, self._sessions, upstream.unlocated)
