@@ -14,6 +14,7 @@
     mode = "failover"                  # or "race": two at once
     requires_dnssec = false            # true: what its zone did not sign is not resolved
     trust_anchors = []                 # DS or DNSKEY records, beside the root's or, for ".", instead of them
+    search = ["corp.example"]          # domains that short names are tried in; none: the system's
     expired = "prohibit"               # or "allow": an old answer at once, while it is renewed
     block_lists = ["ads.txt"]          # hosts files, lists of domains, AdBlock's ||domain^ and @@||domain^
     block = ["telemetry.example"]      # a domain and all below it
@@ -88,6 +89,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Literal["failover", "race"] = "failover"
     requires_dnssec: bool = False
     trust_anchors: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
     expired: Literal["prohibit", "allow"] = "prohibit"
     cache: int = 32 << 20
     block_lists: tuple[str, ...] = ()
@@ -119,7 +121,7 @@ class SecureDns(DNSProxyProvider[Config]):
         self._apps = [(app, BlockList.of(f"apps: {app.program}", app.block)) for app in config.apps]
         self._rewrites = {name.strip(".").lower(): target for name, target in config.rewrites.items()}
         everyone = Domain((), config.servers, config.mode, requires_dnssec=config.requires_dnssec)
-        everything = [everyone] if config.servers or config.requires_dnssec else []
+        everything = [everyone] if config.servers or config.requires_dnssec or config.search else []
         return DNSProxySettings(
             tuple(
                 DNSSettings(
@@ -131,6 +133,7 @@ class SecureDns(DNSProxyProvider[Config]):
                     config.identity,
                     domain.requires_dnssec,
                     config.trust_anchors,
+                    () if domain.match else config.search,
                 )
                 for domain in (*everything, *config.domains)
             ),

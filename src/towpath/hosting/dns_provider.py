@@ -14,6 +14,7 @@ from towpath.hosting.dns_carriers import check_anchors, check_files, load
 from towpath.hosting.outputs import names_path
 from towpath.hosting.session import DNS_VERDICTS, FilterSession, OnFailure, Services
 from towpath.names.upstream import parse_upstream
+from towpath.wire.dns_message import labels_of
 
 if TYPE_CHECKING:
     from towpath.hosting.bundle import Bundle
@@ -88,6 +89,11 @@ class DnsProvider:
     def name(self) -> str:
         return self.session.name
 
+    @property
+    def search(self) -> list[str]:
+        """Domains for short names, in the order of the settings."""
+        return list(dict.fromkeys(domain for one in self.settings.settings for domain in map(_plain, one.search)))
+
     def number(self) -> int:
         return next(self._numbers)
 
@@ -159,6 +165,8 @@ class DnsProvider:
         home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
         groups, by_text, files = [], {}, {}
         for one in settings.settings:
+            for domain in one.search:
+                _check_domain(domain, where)
             for path in (one.certificate_authority, one.identity):
                 if path and not names_path(bundle.config, path):
                     hint = "a file may be used once the user's config names it"
@@ -182,6 +190,21 @@ class DnsProvider:
             check_files(one_set, where)
         self._groups, self._by_text, self.tls_files = groups, by_text, files
         self._rules = {rule.domain.strip(".").lower(): rule.action for rule in settings.rules}
+
+
+def _plain(domain: str) -> str:
+    return domain.strip(".").lower()
+
+
+def _check_domain(domain: str, where: str) -> None:
+    try:
+        found = labels_of(_plain(domain))
+    except (Misuse, PeerViolation):
+        found = ()
+    if not found or any(
+        not label.isascii() or not label.replace(b"-", b"").replace(b"_", b"").isalnum() for label in found
+    ):
+        raise ConfigInvalid(where, f"{domain!r} is no domain to search in", 'as in search = ["corp.example"]')
 
 
 def _whole(home: str, path: str) -> str:

@@ -92,7 +92,8 @@ class DNSSettings(Struct, frozen=True):
     the CD bit gets the answer as it came. `trust_anchors` are DS or DNSKEY records as zone files have them, beside the
     root's or instead of them: `"lab.test. IN DS 31742 13 2 74EA..."`.
 
-    Without `servers` those of the system are asked.
+    `search`: domains that short names are tried in, by the programs of a run, before those that a tunnel names and in
+    place of the system's; they are told when the run begins. Without `servers` those of the system are asked.
     """
 
     servers: tuple[str, ...] = ()
@@ -103,6 +104,7 @@ class DNSSettings(Struct, frozen=True):
     identity: str = ""
     requires_dnssec: bool = False
     trust_anchors: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
 
 
 class NameRule(Struct, frozen=True):
