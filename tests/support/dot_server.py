@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import sys
+from typing import Any
 
 
 def whole(stream: ssl.SSLSocket, size: int) -> bytes:
@@ -31,7 +32,7 @@ def main() -> None:
         plain, _ = listener.accept()
         try:
             with context.wrap_socket(plain, server_side=True) as stream:
-                certificate = stream.getpeercert() or {}
+                certificate: dict[str, Any] = stream.getpeercert() or {}
                 names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
                 with open(log, "a") as file:
                     file.write(json.dumps({"resumed": stream.session_reused, "client": names}) + "\n")

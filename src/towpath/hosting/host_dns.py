@@ -44,6 +44,10 @@ MARK = 0x800000
 _ALIVE = "alive"
 _PATIENCE = 2
 _RENEW = 0.5
+_FLUSHED = 2.0
+"""Seconds that systemd-resolved has to forget what this proxy answered."""
+_PREPARING = 1.0
+"""Seconds that a proxy has before the machine sleeps."""
 _TRIES = 64
 _PROTOCOLS = {"udp": socket.IPPROTO_UDP, "tcp": socket.IPPROTO_TCP}
 _NO_OWNER = "its process hides its descriptors, or had ended already"
@@ -65,8 +69,9 @@ class HostDns:
     is systemd-resolved's stub, the servers behind it are asked instead, and nothing has to be exempt.
 
     `start` and `close` may be called from any thread and give futures. `on_failure` is for a proxy that fails: "pass"
-    forwards, "block" answers SERVFAIL. `sleep` and `wake` tell the proxy of the machine's sleep. `say(level, text)` is
-    called in a thread of its own.
+    forwards, "block" answers SERVFAIL. `sleep` and `wake` tell the proxy of the machine's sleep, as logind does where
+    it runs; systemd-resolved, where it runs, forgets its answers at the start and the end. `say(level, text)` is called
+    in a thread of its own.
 
     Make it while this process has one thread, for it forks. Raises `Misuse` otherwise. Needs the right to change the
     namespace's nftables (CAP_NET_ADMIN).
@@ -91,11 +96,15 @@ class HostDns:
         self._attachment: _Attachment | None = None
         self._provider: DnsProvider | None = None
         self._outputs = Outputs()
+        self._flushing: threading.Thread | None = None
         self._closing: Future[None] | None = None
         self._lock = threading.Lock()
         self._zygote = Zygote(worker.live, imports.close)
         self._loop = Loop()
         self._nursery = Nursery(self._loop, self._zygote)
+        self._sleep_watch = system.sleep_watch.SleepWatch(
+            lambda done: self._loop.post(lambda: self._asleep(done)), self.wake
+        )
         self._thread = threading.Thread(target=self._run, name="towpath-host-dns", daemon=True)
         self._thread.start()
         atexit.register(lambda: self.close().result(10))
@@ -107,8 +116,8 @@ class HostDns:
         return future
 
     def sleep(self) -> None:
-        """The machine is about to sleep."""
-        self._loop.post(lambda: self._provider.power(asleep=True) if self._provider else None)
+        """The machine is about to sleep. logind says so too, where it runs."""
+        self._loop.post(lambda: self._asleep(lambda: None))
 
     def wake(self) -> None:
         """The machine was asleep: what was kept is forgotten."""
@@ -122,6 +131,7 @@ class HostDns:
         future: Future[int] = Future()
 
         def flush() -> None:
+            system.resolved.flush()
             try:
                 future.set_result(self._provider.flush(names) if self._provider else 0)
             except (Misuse, PeerViolation) as error:
@@ -157,6 +167,15 @@ class HostDns:
 
     # In the thread of the loop.
 
+    def _asleep(self, done: Callable[[], object]) -> None:
+        if self._provider is not None:
+            self._provider.power(asleep=True)
+
+        def prepared() -> None:
+            done()
+
+        self._loop.later(_PREPARING, prepared)
+
     def _start(self, future: Future[None]) -> None:
         if self._provider is not None:
             future.set_exception(Misuse("this HostDns was started already"))
@@ -186,11 +205,21 @@ class HostDns:
 
     def _attach(self, provider: DnsProvider) -> None:
         self._attachment = _Attachment(self._loop, provider, self._exempt, self._resolv_conf, self._say)
+        system.resolved.flush(self._told_by_resolved)
+
+    def _told_by_resolved(self, over_tls: str) -> None:
+        if over_tls != "no":
+            self._say(
+                "warning",
+                f"systemd-resolved asks its servers over TLS (DNSOverTLS={over_tls}): those questions are not seen "
+                "here, and are with DNSOverTLS=no in resolved.conf(5)",
+            )
 
     def _stop(self) -> None:
         attachment, self._attachment = self._attachment, None
         if attachment is not None:
             attachment.close()
+            self._flushing = system.resolved.flush()
         if self._provider is None:
             self._loop.stop()
         else:
@@ -204,6 +233,9 @@ class HostDns:
                 closing = self._closing = self._closing or new_future()
             if self._attachment is not None:
                 self._attachment.close()
+            self._sleep_watch.close()
+            if self._flushing is not None:
+                self._flushing.join(_FLUSHED)
             self._outputs.close()
             self._zygote.close()
             self._loop.close()
