@@ -28,7 +28,7 @@ def main() -> None:
         plain = dns_scan.plain_answer(data, end)
         return plain.scanned if plain is not None else dns_scan.scan(data)
 
-    names = NameService(loop, group, Exchanges(loop), admit)
+    names = NameService(loop, (group, ()), Exchanges(loop), admit)
     names.cache.most_bytes = 512 << 20
 
     def ask(asked: Asked) -> None:

@@ -94,13 +94,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @contextmanager
-def proxied(world: Lab, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def proxied(world: Lab, folder: Path, before: list[str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """The proxy, once it is ready; `before` gets what it said until then."""
     mine = Author(folder)(MINE, base="DNSProxyProvider")
     command = [sys.executable, "-u", PROGRAM, mine, "/etc/resolv.conf"]
     with on_node(world, "client", command, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
         while (line := process.stdout.readline()) != "ready\n":
             assert line, process.stderr.read() if process.stderr else ""
+            if before is not None:
+                before.append(line)
         try:
             yield process
         finally:
@@ -161,9 +164,11 @@ def test_the_servers_behind_the_stub_are_the_ones_that_are_asked(world: Lab, tmp
 
 
 def test_questions_that_it_would_ask_over_tls_are_warned_of(tmp_path: Path) -> None:
-    with lab(tmp_path, "opportunistic") as made, proxied(made, tmp_path) as process:
+    before: list[str] = []
+    with lab(tmp_path, "opportunistic") as made, proxied(made, tmp_path, before) as process:
         assert process.stdout is not None
-        assert "DNSOverTLS=opportunistic" in process.stdout.readline()
+        warned = before[0] if before else process.stdout.readline()
+    assert "DNSOverTLS=opportunistic" in warned
 
 
 def test_logind_tells_it_of_sleep_and_lets_it_prepare(world: Lab, tmp_path: Path) -> None:

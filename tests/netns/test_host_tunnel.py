@@ -61,8 +61,8 @@ def status(process: subprocess.Popen[str]) -> dict[str, object]:
     return found
 
 
-def pings(host: LabHost, address: str, seconds: int = 2) -> bool:
-    return host.run(["ping", "-c", "1", "-W", str(seconds), address]).returncode == 0
+def pings(host: LabHost, address: str, seconds: int = 2, size: int = 56) -> bool:
+    return host.run(["ping", "-c", "1", "-W", str(seconds), "-s", str(size), address]).returncode == 0
 
 
 def wireguard_files(folder: Path, server: LabHost) -> tuple[Path, Path, Key, Key]:
@@ -191,6 +191,13 @@ def test_the_kill_switch_lets_nothing_else_leave(lab: Lab, tmp_path: Path) -> No
         eventually(lambda: pings(one, other.address4, 1))
 
 
+def test_a_server_with_a_kill_switch_answers_its_clients_and_says_nothing_else(lab: Lab, tmp_path: Path) -> None:
+    there, (here,) = wire_tunnel_files(tmp_path, lab["server"], 1)
+    with tunnel(lab["server"], there, "wt0", "kill-switch"), tunnel(lab["one"], here, "wt0"):
+        assert pings(lab["one"], "10.90.0.1")
+        assert not pings(lab["server"], lab["other"].address4, 1)
+
+
 def test_a_killed_process_leaves_no_device_route_or_rule(lab: Lab, tmp_path: Path) -> None:
     there, (here,) = wire_tunnel_files(tmp_path, lab["server"], 1)
     looks = "ip -o link | cut -d: -f2; ip route; ip -6 route; ip rule; nft list ruleset"
@@ -212,5 +219,5 @@ def test_a_server_that_is_not_there_is_said(lab: Lab, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
-        assert "no answer from" in process.stdout.readline()
+        assert f"nobody is there at {lab['server'].address4}:51820" in process.stdout.readline()
         process.kill()

@@ -144,6 +144,7 @@ def test_a_pulled_cable_can_be_plugged_in_again_and_again(lab: Lab) -> None:
         ("loss", None, {"percent": 0}, "is none"),
         ("link-down", 80, {}, "of a whole host"),
         ("delay", None, {"seconds": 1}, "only a host whose plan has a delay"),
+        ("mtu-black-hole", None, {"bytes": 900}, "1280, which is the least of IPv6, to 1500"),
         ("silent", 81, {}, "serves nothing of its own on port 81"),
     ],
 )
@@ -152,6 +153,25 @@ def test_a_fault_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(Misuse, match=words), lab["news"].fault(kind, port=port, **amount):
         pass
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_packets_that_are_too_large_vanish_without_a_word(lab: Lab, family: int) -> None:
+    client, news = lab["client"], lab["news"]
+    where = news.address4 if family == 4 else news.address6
+
+    def passes(size: int) -> bool:
+        words = ["ping", "-M", "do", "-c", "1", "-W", "1", "-s", str(size - (28 if family == 4 else 48)), where]
+        done = client.run(words)
+        assert "Frag needed" not in done.stdout
+        assert "too big" not in done.stdout.lower()
+        return done.returncode == 0
+
+    assert passes(1500)
+    with news.fault("mtu-black-hole", bytes=1400):
+        assert passes(1400)
+        assert not passes(1401)
+    assert passes(1500)
 
 
 def test_a_rate_that_tc_does_not_understand_is_an_error_in_its_words(lab: Lab) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.peers import need
 from tests.support.processes import descendants
 from tests.support.running import TOWPATH, Runner, python
-from tests.support.tunnel_lab import INNER4, INNER6, PLAN, Capture, Key, TunnelLab, eventually
+from tests.support.tunnel_lab import INNER4, INNER6, PLAN, Capture, Key, TunnelLab, eventually, tunnels_in
 
 from towpath.testing import Lab
 
@@ -54,13 +54,8 @@ print("done", flush=True)
 
 @pytest.fixture(scope="module")
 def tunnels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunnelLab]:
-    need("wireguard-go", "wg")
-    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        pytest.skip("/dev/net/tun may not be opened by this user")
-    with Lab(PLAN) as lab:
-        tunnels = TunnelLab(lab, tmp_path_factory.mktemp("tunnel"))
-        with tunnels.serving():
-            yield tunnels
+    with tunnels_in(tmp_path_factory.mktemp("tunnel")) as tunnels:
+        yield tunnels
 
 
 @pytest.fixture
@@ -84,6 +79,45 @@ def test_names_are_asked_of_the_tunnel_s_server_alone(tunnels: TunnelLab, run: R
     assert done.code == 0, done.err
     assert len(tunnels.lab["dns"].log) == before
     assert done.only(transport="tcp")["name"] == "inner.test"
+
+
+def asked_at(lab: Lab, host: str, since: int = 0) -> set[str]:
+    """The names that a name server of the Lab was asked for."""
+    return {question.split()[1] for record in lab[host].log[since:] for question in record.requests if "." in question}
+
+
+def test_names_outside_of_its_domains_are_asked_of_the_host_s_server(tunnels: TunnelLab, run: Runner) -> None:
+    lab = tunnels.lab
+    before = {host: len(lab[host].log) for host in ("dns", "vpn")}
+    command = "curl -sS -4 http://inner.test/ && getent ahostsv4 web.test && curl -sS -4 http://web.test/"
+    done = run("--tunnel", tunnels.file(dns=f"{INNER4}, ~inner.test"), command=command)
+    assert asked_at(lab, "dns", before["dns"]) == {"web.test"}
+    assert "web.test" not in asked_at(lab, "vpn", before["vpn"])
+    assert "inner.test" in asked_at(lab, "vpn", before["vpn"])
+    assert lab["web"].address4 in done.out, "the name has its address"
+    assert done.code == 7, "and nothing else goes around the tunnel"
+    assert "AllowedIPs" in done.err
+
+
+def test_no_name_leaves_by_the_host_where_the_tunnel_leads_everywhere(tunnels: TunnelLab, run: Runner) -> None:
+    before = len(tunnels.lab["dns"].log)
+    path = tunnels.file(dns=f"{INNER4}, ~corp.test", allowed="0.0.0.0/0, ::/0")
+    capture = Capture(tunnels.lab, "client")
+    done = run("--tunnel", path, command=["curl", "-sS", "-4", "http://inner.test/"])
+    assert capture.leaving() <= tunnels.carrier | {("neighbours", "", 0)}
+    capture.close()
+    assert len(tunnels.lab["dns"].log) == before
+    assert done.code == 6, "the host's server is asked through the tunnel, and this peer leads to nobody"
+
+
+def test_a_dns_proxy_s_own_domains_come_before_the_tunnel_s(tunnels: TunnelLab, run: Runner, tmp_path: Path) -> None:
+    lab = tunnels.lab
+    (tmp_path / "names.toml").write_text(f'[[domains]]\nmatch = ["inner.test"]\nservers = ["{lab["dns"].address4}"]\n')
+    before = {host: len(lab[host].log) for host in ("dns", "vpn")}
+    options = ("--tunnel", tunnels.file(dns=f"{INNER4}, ~test"), "--dns", f"secure-dns:{tmp_path}/names.toml")
+    done = run(*options, command="getent ahostsv4 inner.test; getent ahostsv4 web.test")
+    assert asked_at(lab, "vpn", before["vpn"]) == {"web.test"}, done.err
+    assert asked_at(lab, "dns", before["dns"]) == {"inner.test"}
 
 
 def test_ping_and_udp_go_through_it(tunnels: TunnelLab, run: Runner) -> None:
@@ -221,9 +255,35 @@ def test_wrong_keys_and_silence_end_before_the_command_with_what_to_look_at(tunn
 
 
 @pytest.mark.parametrize(
+    ("change", "says", "hint"),
+    [
+        (
+            ("{vpn}:51820", "nowhere.test:51820"),
+            "{file}:9: nowhere.test: Name or service not known",
+            "does this machine resolve names (towpath resolve nowhere.test)?",
+        ),
+        (("{vpn}:51820", "{web}:51820"), "nobody is there at {web}:51820: Connection refused", "does it run?"),
+        (("[Peer]", "[Peer]\nPresharedKey = {key}"), "{vpn}:51820 answers, and its answer cannot", "preshared key"),
+    ],
+    ids=["name", "nobody", "preshared key"],
+)
+def test_a_server_that_cannot_be_used_is_told_from_one_that_is_silent(
+    tunnels: TunnelLab, run: Runner, change: tuple[str, str], says: str, hint: str
+) -> None:
+    lab, path = tunnels.lab, tunnels.file("wrong.conf")
+    facts = {"vpn": lab["vpn"].address4, "web": lab["web"].address4, "file": path, "key": Key.make().secret}
+    old, new = (text.format(**facts) for text in change)
+    Path(path).write_text(Path(path).read_text().replace(old, new))
+    done = run("--tunnel", path, command=["true"], timeout=60)
+    assert done.code == 125
+    assert says.format(**facts) in done.err
+    assert hint in done.err
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[Interface]\nPrivateKey = short\n", "bad.conf:2: PrivateKey is not a key in base64"),
+        ("[Interface]\nPrivateKey = short\n", "bad.conf:2: PrivateKey is not a key in base64: it has 5 characters"),
         (None, "there is no file"),
     ],
 )

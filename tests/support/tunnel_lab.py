@@ -14,25 +14,65 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from tests.support.peers import need
 
 from towpath.testing import Lab
 from towpath.testing.plan import Dns, Http, LabPlan, TcpEcho, UdpEcho
 
-__all__ = ["INNER4", "INNER6", "PLAN", "Capture", "Key", "TunnelLab", "client_file", "eventually"]
+__all__ = [
+    "INNER4",
+    "INNER6",
+    "PLAN",
+    "Capture",
+    "Key",
+    "TunnelLab",
+    "client_file",
+    "eventually",
+    "provider_with",
+    "tunnels_in",
+]
 
 INNER4, INNER6 = "10.77.0.1", "fd77::1"
 """The server's addresses in the tunnel."""
 PORT = 51820
+# The first name server of a Lab is the one that its hosts ask.
 PLAN = (
     LabPlan()
     .host("client")
+    .host("dns", serves=[Dns()])
     .host("vpn", serves=[Http(names=("vpn.test",)), TcpEcho(port=7), UdpEcho(port=9000), Dns(port=53)])
     .host("web", serves=[Http(names=("web.test",)), UdpEcho(port=9000)])
-    .host("dns", serves=[Dns()])
     .record("inner.test", "A", INNER4)
     .record("inner.test", "AAAA", INNER6)
 )
+
+
+_PROVIDER = """\
+# /// script
+# [tool.towpath.extension]
+# id = "changed"
+# kind = "packet-tunnel"
+# capabilities = ["packet-tunnel-provider"]
+# memory = 1024
+# ///
+from msgspec import structs
+from towpath.extensions.wireguard.provider import WireGuard
+from towpath.providers import ProxySettings
+
+
+class Changed(WireGuard):
+    async def set_settings(self, settings):
+        await super().set_settings(structs.replace(settings, {changes}))
+"""
+
+
+def provider_with(folder: Path, changes: str) -> Path:
+    """A provider that speaks WireGuard, and whose settings have these fields besides."""
+    path = folder / "changed.py"
+    path.write_text(_PROVIDER.format(changes=changes))
+    return path
 
 
 @dataclass(frozen=True)
@@ -46,6 +86,18 @@ class Key:
         return cls(
             *(base64.b64encode(one).decode() for one in (key.private_bytes_raw(), key.public_key().public_bytes_raw()))
         )
+
+
+@contextmanager
+def tunnels_in(folder: Path) -> Iterator[TunnelLab]:
+    """A Lab of `PLAN` whose server runs."""
+    need("wireguard-go", "wg")
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("/dev/net/tun may not be opened by this user")
+    with Lab(PLAN) as lab:
+        tunnels = TunnelLab(lab, folder)
+        with tunnels.serving():
+            yield tunnels
 
 
 def client_file(

@@ -91,8 +91,10 @@ def _check(options: argparse.Namespace) -> int:
         print(json.dumps({"valid": True, **found}))
         return 0
     for key, value in found.items():
-        words = ", ".join(map(str, value)) if isinstance(value, list) else value
-        print(f"{key.replace('_', ' '):<12} {words}")
+        lines = value if isinstance(value, list) and key in ("peers", "ignored") else [value]
+        for line in lines:
+            words = ", ".join(map(str, line)) if isinstance(line, list) else line
+            print(f"{key.replace('_', ' '):<12} {words}")
     return 0
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from towpath.dns_proxy.groups import Group, Groups
+from towpath.dns_proxy.groups import Group
 from towpath.errors import ConfigInvalid, Misuse, PeerViolation, TowpathError
 from towpath.hosting import messages
 from towpath.hosting.dns_carriers import check_anchors, check_files, load
@@ -97,11 +97,10 @@ class DnsProvider:
     def number(self) -> int:
         return next(self._numbers)
 
-    def groups(self, system: Group) -> Groups:
-        """Whom to ask for which names: the system's servers for what the provider names none for."""
-        found = [group if group.upstreams else group._replace(upstreams=system.upstreams) for group in self._groups]
-        default = any(not group.match_domains for group in found)
-        return Groups(found if default else [*found, system])
+    @property
+    def own_groups(self) -> Sequence[Group]:
+        """Whom the provider would have asked for which names; one without servers means the system's."""
+        return self._groups
 
     def group_of(self, servers: tuple[str, ...]) -> Group | None:
         """The servers of a `Forward`, `None` when one of them is not among those of the settings."""

@@ -40,12 +40,15 @@ Refused = Callable[[str], None]
 
 
 class NameService:
-    """Answers questions. `admit` reads answers (see `NameResolver`); `noted` hears of entries that are given again."""
+    """Answers questions. `admit` reads answers (see `NameResolver`); `noted` hears of entries that are given again.
+
+    `system` are the servers for every name, and groups for some domains, that a proxy's own settings win over.
+    """
 
     def __init__(
         self,
         loop: Loop,
-        system: Group,
+        system: tuple[Group, Sequence[Group]],
         exchanges: Exchanges,
         admit: Admit,
         *,
@@ -56,7 +59,7 @@ class NameService:
         say: Callable[[str, str], None] = lambda _level, _text: None,
     ) -> None:
         self.cache = WireCache()
-        self._system = system
+        self._system, self._domains = system
         self._admit = admit
         self._proxy = proxy
         self._noted = noted
@@ -64,7 +67,7 @@ class NameService:
         self._say = say
         self._epoch = 0
         self._waiting: dict[bytes, list[Callable[[Any], None]]] = {}
-        self.resolver = NameResolver(loop, self.cache, exchanges, self._groups(), system, admit, answered)
+        self.resolver = NameResolver(loop, self.cache, exchanges, self._groups(), self._system, admit, answered)
         if proxy is not None:
             self.resolver.by = proxy.name
             proxy.changed = self.renew
@@ -76,9 +79,10 @@ class NameService:
         """Whether what is kept may be given without asking anybody here."""
         return self._proxy is None or not self._proxy.settings.per_asker
 
-    def use_system(self, system: Group) -> None:
+    def use_system(self, system: tuple[Group, Sequence[Group]]) -> None:
         """The system asks other servers now, which may know another world."""
-        self._system = self.resolver.system = system
+        self._system, self._domains = system
+        self.resolver.system = self._system
         self.renew()
 
     def forget(self) -> None:
@@ -114,7 +118,10 @@ class NameService:
             self.resolver.mixed_case = settings.mixed_case
 
     def _groups(self) -> Groups:
-        return Groups([self._system]) if self._proxy is None else self._proxy.groups(self._system)
+        system = self._system.upstreams
+        groups = self._proxy.own_groups if self._proxy is not None else ()
+        own = [group if group.upstreams else group._replace(upstreams=system) for group in groups]
+        return Groups([*own, *self._domains, self._system])
 
     def answer(self, asked: Asked, question: dns.Question, describe: Describe, refused: Refused) -> None:
         """Answers a question, perhaps later. `describe` tells the proxy of it; `refused` hears why it was refused."""

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from towpath.errors import HostFault, Misuse, TimedOut, TowpathError
-from towpath.hosting import imports, worker
 from towpath.hosting.filters import Filters
 from towpath.hosting.host_attachment import HostAttachment
-from towpath.hosting.loop import Loop
+from towpath.hosting.host_thread import HostThread, new_future, nobody, write
 from towpath.hosting.names import NameEvidence
-from towpath.hosting.nursery import Nursery
-from towpath.hosting.zygote import Zygote
-from towpath.providers.provider import Prompt, Reply
 from towpath.providers.reasons import StopReason
 
 if TYPE_CHECKING:
     from towpath.hosting.bundle import Bundle
     from towpath.hosting.host_rules import Hook
+    from towpath.hosting.loop import Loop
     from towpath.hosting.session import FilterSession, OnFailure
     from towpath.kernel.system import host_table
 
-__all__ = ["QUEUE", "HostFilter", "new_future", "nobody", "write"]
+__all__ = ["QUEUE", "HostFilter"]
 
 QUEUE = 7421
 """The number of the packet queue, and of the log group, unless another is asked for."""
@@ -78,8 +71,6 @@ class HostFilter:
         say: Callable[[str, str], None] | None = None,
         ways: Sequence[host_table.Way] = ("xt", "nft"),
     ) -> None:
-        if len(os.listdir("/proc/self/task")) > 1:
-            raise Misuse("HostFilter: to be made before this process starts threads, for it forks")
         if not bundles:
             raise Misuse("HostFilter: no filter was given")
         self._bundles = list(bundles)
@@ -98,14 +89,9 @@ class HostFilter:
         self._stopping: set[object] = set()
         self._await_stop: list[_Outcome] = []
         self._outcomes: set[_Outcome] = set()
-        self._lock = threading.Lock()
-        self._closing: Future[None] | None = None
-        self._zygote = Zygote(worker.live, imports.close)
-        self._loop = Loop()
-        self._nursery = Nursery(self._loop, self._zygote)
-        self._thread = threading.Thread(target=self._run, name="towpath-host-filter", daemon=True)
-        self._thread.start()
-        atexit.register(self._at_exit)
+        self._thread = HostThread("HostFilter")
+        self._loop = self._thread.loop
+        self._thread.begin("towpath-host-filter", self._end, self._clean)
 
     # Asked for by any thread.
 
@@ -130,13 +116,7 @@ class HostFilter:
 
     def close(self) -> Future[None]:
         """`disable`, and the end of every worker and of the thread. Further calls give the same future."""
-        with self._lock:
-            if self._closing is None:
-                self._closing = new_future()
-                stopped = new_future()
-                stopped.add_done_callback(lambda _stopped: self._loop.stop())
-                self._post(lambda outcome: self._disable(StopReason.NONE, outcome), stopped)
-            return self._closing
+        return self._thread.close()
 
     def __enter__(self) -> HostFilter:
         self.start().result()
@@ -146,38 +126,22 @@ class HostFilter:
         self.close().result()
 
     def _submit(self, operation: Callable[[_Outcome], None]) -> Future[None]:
-        future = new_future()
-        with self._lock:
-            if self._closing is None:
-                self._post(operation, future)
-                return future
-        future.set_exception(Misuse("this HostFilter is closed"))
-        return future
-
-    def _post(self, operation: Callable[[_Outcome], None], future: Future[None]) -> None:
-        self._loop.post(lambda: operation(self._outcome(future)))
-
-    def _at_exit(self) -> None:
-        self.close().result(2 * _LONGEST)
+        return self._thread.submit(lambda future: operation(self._outcome(future)))
 
     # In the thread of the loop.
 
-    def _run(self) -> None:
-        try:
-            self._loop.run()
-        finally:
-            with self._lock:
-                closing = self._closing = self._closing or new_future()
-            if self._attachment is not None:
-                self._attachment.close()
-            if self._filters is not None:
-                self._filters.close()
-            self._zygote.close()
-            self._loop.close()
-            for outcome in list(self._outcomes):
-                outcome.set(TowpathError("the filters have ended"))
-            atexit.unregister(self._at_exit)
-            closing.set_result(None)
+    def _end(self) -> None:
+        stopped = new_future()
+        stopped.add_done_callback(lambda _stopped: self._loop.stop())
+        self._disable(StopReason.NONE, self._outcome(stopped))
+
+    def _clean(self) -> None:
+        if self._attachment is not None:
+            self._attachment.close()
+        if self._filters is not None:
+            self._filters.close()
+        for outcome in list(self._outcomes):
+            outcome.set(TowpathError("the filters have ended"))
 
     def _outcome(self, future: Future[None]) -> _Outcome:
         outcome = _Outcome(self._loop, future)
@@ -202,7 +166,7 @@ class HostFilter:
     def _make_filters(self) -> None:
         self._filters = Filters(
             self._loop,
-            self._nursery,
+            self._thread.nursery,
             self._bundles,
             self._on_failure,
             say=self._say,
@@ -332,20 +296,3 @@ class _Outcome:
             future.set_result(None)
         else:
             future.set_exception(error)
-
-
-def new_future() -> Future[None]:
-    """One that cannot be cancelled: what was asked for happens."""
-    future: Future[None] = Future()
-    future.set_running_or_notify_cancel()
-    return future
-
-
-def nobody(_question: Prompt, answered: Callable[[Reply], None]) -> None:
-    """Answers every prompt that nobody is there."""
-    answered(Reply(None, "there is no terminal to ask at"))
-
-
-def write(level: str, text: str) -> None:
-    """To standard error."""
-    sys.stderr.write(f"towpath: {level}: {text}\n")

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from towpath.errors import Misuse, TowpathError
-from towpath.hosting import imports, worker
-from towpath.hosting.loop import Loop
-from towpath.hosting.nursery import Nursery
+from towpath.errors import HostFault, TowpathError
+from towpath.hosting.host_thread import HostThread, new_future, settle, write
+from towpath.hosting.name_redirect import FOR_TUNNEL, NameRedirect
+from towpath.hosting.system_dns import RESOLV_CONF
 from towpath.hosting.tunnel_control import TunnelControl
 from towpath.hosting.tunnel_machine import SessionState
+from towpath.hosting.tunnel_names import leads_everywhere, plan_names
 from towpath.hosting.tunnel_session import TunnelServices, TunnelSession
-from towpath.hosting.zygote import Zygote
 from towpath.kernel import system
 from towpath.providers.disconnect import DisconnectCause, TunnelFailed
 from towpath.providers.reasons import StopReason
 
 if TYPE_CHECKING:
+    from towpath.dns_proxy.groups import Group
     from towpath.hosting.bundle import Bundle
     from towpath.providers.tunnel_settings import TunnelSettings
 
@@ -40,7 +37,13 @@ class HostTunnel:
     Its routes hang on its device and its rules on a socket: both go with this process, however it ends. `kill_switch`
     lets nothing leave the host but the tunnel's own datagrams, from `start` on. With `on_demand` a session that ended
     by itself is started again. `device` is the name of the interface. `say(level, text)` is called in the tunnel's own
-    thread; callbacks of the futures run there too and must not wait. DNS settings are not put in force.
+    thread; callbacks of the futures run there too and must not wait.
+
+    Where its settings name DNS servers, questions of the host's programs to port 53, whomever they address, are
+    redirected to sockets of this process, and asked of these servers by the tunnel's device; names that are not for
+    them go to the host's own (see `towpath.hosting.tunnel_names`). `exempt` are user ids whose questions are left
+    alone: that of a resolver on this host. With a proxy of names besides (`towpath.hosting.host_dns.HostDns`), the
+    proxy is asked first.
 
     Make it while this process has one thread: its worker is forked from a copy of it. Raises `Misuse` otherwise,
     `PermissionMissing` without CAP_NET_ADMIN or with a closed /dev/net/tun.
@@ -54,25 +57,27 @@ class HostTunnel:
         on_demand: bool = False,
         disconnect_on_sleep: bool = False,
         kill_switch: bool = False,
+        exempt: Sequence[int] = (),
+        resolv_conf: str = RESOLV_CONF,
         say: Callable[[str, str], None] | None = None,
     ) -> None:
-        if len(os.listdir("/proc/self/task")) > 1:
-            raise Misuse("HostTunnel: to be made before this process starts threads, for it forks")
-        self._say = say or _write
-        self._zygote = Zygote(worker.live, imports.close)
+        self._say = say or write
+        self._thread = HostThread("HostTunnel")
         try:
             self._attachment = system.host_tunnel.HostTunnelDevice(device, kill_switch=kill_switch)
         except BaseException:
-            self._zygote.close()
+            self._thread.abandon()
             raise
-        self._loop = Loop()
+        self._loop = self._thread.loop
+        self._exempt = tuple(exempt)
+        self._resolv_conf = resolv_conf
+        self._names: NameRedirect | None = None
+        self._names_always = False
         self._waiting: list[Future[None]] = []
         self._leaving: list[Future[None]] = []
-        self._closing: Future[None] | None = None
-        self._lock = threading.Lock()
         self._session = TunnelSession(
             self._loop,
-            Nursery(self._loop, self._zygote),
+            self._thread.nursery,
             bundle,
             self._attachment,
             TunnelServices(self._say, self._changed, self._settled),
@@ -83,17 +88,15 @@ class HostTunnel:
         self._sleep = system.sleep_watch.SleepWatch(
             lambda done: self._loop.post(lambda: self._session.sleep(done)), lambda: self._loop.post(self._session.wake)
         )
-        self._thread = threading.Thread(target=self._run, name="towpath-host-tunnel", daemon=True)
-        self._thread.start()
-        atexit.register(self._at_exit)
+        self._thread.begin("towpath-host-tunnel", self._end_all, self._clean)
 
     def start(self, options: dict[str, str] | None = None) -> Future[None]:
         """Connects; done when it is, or with the `TunnelFailed` that kept it from being so."""
-        return self._submit(lambda future: self._begin(options, future))
+        return self._thread.submit(lambda future: self._begin(options, future))
 
     def stop(self, reason: StopReason = StopReason.USER_INITIATED) -> Future[None]:
         """Disconnects, within 5 s whatever the provider does."""
-        return self._submit(lambda future: self._end(reason, future))
+        return self._thread.submit(lambda future: self._end(reason, future))
 
     def status(self) -> Future[dict[str, Any]]:
         """Figures of now, as `towpath tunnel status --json` shows them."""
@@ -109,13 +112,7 @@ class HostTunnel:
 
     def close(self) -> Future[None]:
         """`stop`, and the end of the worker, the device and the thread. Further calls give the same future."""
-        with self._lock:
-            if self._closing is None:
-                self._closing = Future()
-                stopped: Future[None] = Future()
-                stopped.add_done_callback(lambda _stopped: self._loop.stop())
-                self._loop.post(lambda: self._end(StopReason.NONE, stopped))
-            return self._closing
+        return self._thread.close()
 
     def __enter__(self) -> HostTunnel:
         try:
@@ -128,36 +125,22 @@ class HostTunnel:
     def __exit__(self, *_: object) -> None:
         self.close().result()
 
-    def _submit(self, operation: Callable[[Future[None]], None]) -> Future[None]:
-        future: Future[None] = Future()
-        with self._lock:
-            if self._closing is None:
-                self._loop.post(lambda: operation(future))
-                return future
-        future.set_exception(Misuse("this HostTunnel is closed"))
-        return future
-
-    def _at_exit(self) -> None:
-        self.close().result(10)
-
     # In the thread of the loop.
 
-    def _run(self) -> None:
-        try:
-            self._loop.run()
-        finally:
-            with self._lock:
-                closing = self._closing = self._closing or Future()
-            self._sleep.close()
-            self._control.close()
-            self._session.close()
-            self._attachment.close()
-            self._zygote.close()
-            self._loop.close()
-            self._settle(self._waiting, TowpathError("the tunnel has ended"))
-            self._settle(self._leaving, None)
-            atexit.unregister(self._at_exit)
-            closing.set_result(None)
+    def _end_all(self) -> None:
+        stopped = new_future()
+        stopped.add_done_callback(lambda _stopped: self._loop.stop())
+        self._end(StopReason.NONE, stopped)
+
+    def _clean(self) -> None:
+        if self._names is not None:
+            self._names.close()
+        self._sleep.close()
+        self._control.close()
+        self._session.close()
+        self._attachment.close()
+        settle(self._waiting, TowpathError("the tunnel has ended"))
+        settle(self._leaving, None)
 
     def _begin(self, options: dict[str, str] | None, future: Future[None]) -> None:
         self._waiting.append(future)
@@ -171,25 +154,42 @@ class HostTunnel:
 
     def _changed(self, state: SessionState) -> None:
         if state is SessionState.CONNECTED:
-            self._settle(self._waiting, None)
+            settle(self._waiting, None)
         elif state in (SessionState.DISCONNECTED, SessionState.INVALID):
             error = self._session.last_error or TunnelFailed(DisconnectCause.CONFIGURATION_FAILED, "it was stopped")
-            self._settle(self._waiting, error)
-            self._settle(self._leaving, None)
+            settle(self._waiting, error)
+            settle(self._leaving, None)
 
-    def _settle(self, futures: list[Future[None]], error: TowpathError | None) -> None:
-        waiting = futures[:]
-        futures.clear()
-        for future in waiting:
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
+    def _settled(self, settings: TunnelSettings | None) -> None:
+        wanted = settings is not None and settings.dns is not None and bool(settings.dns.servers)
+        always = settings is not None and leads_everywhere(settings)
+        if self._names is not None and not (wanted and always is self._names_always):
+            self._names.close()
+            self._names = None
+        if self._names is not None:
+            self._names.ask_anew()
+        elif wanted:
+            self._names_always = always
+            try:
+                self._names = NameRedirect(
+                    self._loop,
+                    FOR_TUNNEL,
+                    whom=self._whom,
+                    interface_of=self._interface_of,
+                    always=always,
+                    exempt=self._exempt,
+                    resolv_conf=self._resolv_conf,
+                    say=self._say,
+                )
+            except OSError as fault:
+                raise HostFault("redirect names", fault.errno or 0, str(fault)) from fault
 
-    def _settled(self, _settings: TunnelSettings | None) -> None:
-        pass
+    def _whom(self, servers: list[str]) -> tuple[Group, Sequence[Group]]:
+        plan = plan_names(self._session.settings, servers)
+        return plan.rest, plan.domains
 
-
-def _write(level: str, text: str) -> None:
-    if level in ("warning", "error"):
-        sys.stderr.write(f"towpath: {text}\n")
+    def _interface_of(self, address: str) -> str | None:
+        """The tunnel's device for a server that it leads to: another route of the host may be more specific."""
+        settings = self._session.settings
+        covered = settings is not None and "%" not in address and settings.refusal(address) is None
+        return self._attachment.name if covered else None

@@ -154,6 +154,11 @@ class SocketLink:
         """Datagrams that the kernel would not send, or that were refused on the way."""
         return self._made.refused
 
+    @property
+    def trouble(self) -> str:
+        """Why the last of them was."""
+        return self._made.trouble
+
     def deliver_to(self, handler: DatagramHandler) -> None:
         first = self._handler is None
         self._handler = handler

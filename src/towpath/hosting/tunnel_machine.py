@@ -124,6 +124,11 @@ class TunnelMachine:
         due = [at for at in (self._deadline, self._retry_at, self._sleep_deadline) if at is not None]
         return min(due, default=None)
 
+    @property
+    def returns(self) -> bool:
+        """Whether it is connected, or will try to be without being asked."""
+        return self.state in _ACTIVE or self._queued is not None or self._retry_at is not None
+
     def _do(self, kind: str, **more: object) -> None:
         self._actions.append(Action(kind, **more))  # type: ignore[arg-type]
 

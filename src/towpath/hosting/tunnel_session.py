@@ -51,7 +51,7 @@ class TunnelServices(NamedTuple):
     changed: Callable[[SessionState], None]
     """The state is another one."""
     settled: Callable[[TunnelSettings | None], None]
-    """Settings are in force, or none are any more."""
+    """Settings are in force, or none are any more. May raise `HostFault`: then the old ones are to hold."""
 
 
 class _Link(NamedTuple):
@@ -225,6 +225,8 @@ class TunnelSession:
             self.since = time.time() if self.state is SessionState.CONNECTED and self.since is None else self.since
             if self.state in (SessionState.DISCONNECTED, SessionState.CONNECTING):
                 self.since = None
+            if not self._machine.returns and self.state is not SessionState.DISCONNECTING:
+                self._withdraw()
             self._services.changed(self.state)
         elif action.kind == "log":
             self._services.say("info", action.text)
@@ -237,6 +239,15 @@ class TunnelSession:
                 worker.send(told.Wake())
             elif action.kind == "network":
                 worker.send(told.NetworkChanged())
+
+    def _withdraw(self) -> None:
+        """It is over: no address, route or server of the tunnel's is in force any more."""
+        if self.settings is None:
+            return
+        try:
+            self._put(None)
+        except HostFault as fault:
+            self._services.say("error", f"what the tunnel had changed cannot be taken back: {fault}")
 
     def _launch(self, options: dict[str, str] | None) -> None:
         self._broken = None
@@ -318,15 +329,21 @@ class TunnelSession:
             answer(figures if isinstance(figures, dict) else {})
 
     def _apply(self, worker: WorkerLink, message: told.ApplyWanted) -> None:
+        old = self.settings
         try:
-            self._attachment.apply(make_plan(message.settings))
+            self._put(message.settings)
         except HostFault as fault:
+            if self.settings is not old:
+                self._put(old)
             cause = DisconnectCause.CONFIGURATION_FAILED
             worker.send(told.Applied(message.number, int(cause), f"the settings cannot be put in force: {fault}"))
-            return
-        self.settings = message.settings
-        self._services.settled(message.settings)
-        worker.send(told.Applied(message.number))
+        else:
+            worker.send(told.Applied(message.number))
+
+    def _put(self, settings: TunnelSettings | None) -> None:
+        self._attachment.apply(make_plan(settings))
+        self.settings = settings
+        self._services.settled(settings)
 
     # Links.
 

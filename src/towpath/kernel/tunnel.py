@@ -16,13 +16,15 @@ __all__ = ["NOTHING", "TunnelAttachment", "TunnelNetwork", "TunnelPlan", "make_p
 class TunnelPlan(NamedTuple):
     """Addresses and routes of a tunnel's device as `(address, prefix length)`, and its MTU.
 
-    `around` are routes that do not lead into it although a wider one does.
+    `around` are routes that do not lead into it although a wider one does; what is for `held` ones leaves by the device
+    or not at all, but for those in `around`.
     """
 
     addresses: tuple[tuple[str, int], ...] = ()
     routes: tuple[tuple[str, int], ...] = ()
     around: tuple[tuple[str, int], ...] = ()
     mtu: int = 1420
+    held: tuple[tuple[str, int], ...] = ()
 
     def text(self) -> str:
         """As people and tests read it."""
@@ -30,6 +32,7 @@ class TunnelPlan(NamedTuple):
         lines += [f"address {address}/{prefix}" for address, prefix in self.addresses]
         lines += [f"route {address}/{prefix}" for address, prefix in self.routes]
         lines += [f"around {address}/{prefix}" for address, prefix in self.around]
+        lines += [f"held {address}/{prefix}" for address, prefix in self.held]
         return "\n".join(lines)
 
 
@@ -43,11 +46,15 @@ def make_plan(settings: TunnelSettings | None, physical_mtu: int = 1500) -> Tunn
     interfaces = [ip_interface(text) for text in settings.addresses]
     routes = [one for version in (4, 6) for one in settings.routes(version)]
     around = [one for version in (4, 6) for one in settings.left_out(version)]
+    as_route = tuple((str(one.network_address), one.prefixlen) for one in routes)
+    # Everything is everything: a family that the tunnel does not carry stays here.
+    held = (("0.0.0.0", 0), ("::", 0)) if settings.include_all else as_route if settings.enforce_routes else ()
     return TunnelPlan(
         tuple((str(one.ip), one.network.prefixlen) for one in interfaces),
-        tuple((str(one.network_address), one.prefixlen) for one in routes),
+        as_route,
         tuple((str(one.network_address), one.prefixlen) for one in around),
         settings.link_mtu(physical_mtu),
+        held,
     )
 
 

@@ -84,7 +84,8 @@ class DatagramSocket:
         self._buffer = memoryview(bytearray(_LARGEST))
         self._segment = 0
         self.refused = 0
-        """Datagrams that the kernel would not send, or that were refused on the way."""
+        """Datagrams that the kernel would not send, or that were refused on the way; `trouble` is why the last was."""
+        self.trouble = ""
 
     def receive(self) -> tuple[memoryview, int, tuple[str, int]] | None:
         """What one read brings: the bytes, the size of each datagram in them, and the sender. `None` when none is left.
@@ -99,7 +100,7 @@ class DatagramSocket:
             except OSError as error:
                 if error.errno in (errno.EBADF, errno.ENOTSOCK):
                     raise
-                self.refused += 1  # an ICMP error about what was sent: the socket is as good as before
+                self._refuse(error)  # an ICMP error about what was sent: the socket is as good as before
                 continue
             size = length
             for level, kind, value in ancillary:
@@ -142,7 +143,7 @@ class DatagramSocket:
                 return False
             except OSError as error:
                 if error.errno not in _CANNOT:
-                    self.refused += 1
+                    self._refuse(error)
                     return True
                 if error.errno in (errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EIO):
                     self.segments = False
@@ -162,9 +163,13 @@ class DatagramSocket:
                 self.socket.sendmsg(parts, (), 0, self._address(to))
         except BlockingIOError:
             return False
-        except OSError:
-            self.refused += 1
+        except OSError as error:
+            self._refuse(error)
         return True
+
+    def _refuse(self, error: OSError) -> None:
+        self.refused += 1
+        self.trouble = error.strerror or str(error)
 
     def _cut_at(self, size: int) -> None:
         """As an option of the socket: a process that may only send to whom it is connected uses no sendmsg(2)."""

@@ -2,7 +2,8 @@
 
 Routes lead into the device and vanish with it. The tunnel's own sockets stay off it because they are bound to the
 interface of the best other route, which is looked for anew whenever the network changes: no rule, mark or route to the
-server has to be left in the tables. The kill switch is a table of nftables that its owner's socket holds.
+server has to be left in the tables. The kill switch, and what holds programs to the tunnel's routes, is a table of
+nftables that its owner's socket holds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ from towpath.linux.tunnel_device import TunnelLink
 
 __all__ = ["HostTunnelDevice", "best_interface"]
 
-_KILL_SWITCH = "towpath_tunnel"
+_TABLE = "towpath_tunnel"
+_STAYS = ("oif 1 accept", "ip daddr 127.0.0.0/8 accept", "ip6 daddr ::1 accept")
+"""What does not leave; questions that are redirected were on their way to another interface at first."""
+_KEEPS_LINKS = (
+    # Without these the tunnel's own datagrams lose their link: addresses are leased, neighbours looked for.
+    "udp sport 68 udp dport 67 accept",
+    "udp sport 546 udp dport 547 accept",
+    *(f"icmpv6 type {kind} accept" for kind in ("nd-router-solicit", "nd-neighbor-solicit", "nd-neighbor-advert")),
+)
+_NFPROTO = {"ip": "ipv4", "ip6": "ipv6"}
+_REFUSED = "reject with icmpx admin-prohibited"
 
 
 class HostTunnelDevice:
@@ -36,12 +47,39 @@ class HostTunnelDevice:
         self.heads = device.heads
         self.queue = device.queues[0]
         self._link = TunnelLink(device.name)
-        self._switch: HostTable | None = None
-        self._servers: set[tuple[str, int]] = set()
+        self._switch = kill_switch
+        self._own: list[str] = []
+        """Rules that let the tunnel's own datagrams pass."""
+        self._held: tuple[tuple[str, int], ...] = ()
+        self._table: HostTable | None = None
         if kill_switch:
-            lines = ["chain servers", "chain output type filter hook output priority -10 policy drop", "oif 1 accept"]
-            lines += [f"oif {self._link.index} accept", "jump servers", "reject with icmpx admin-prohibited"]
-            self._switch = HostTable(_KILL_SWITCH, lines)
+            try:
+                self._table = self._make_table()
+            except BaseException:
+                self.close()
+                raise
+
+    def _make_table(self) -> HostTable:
+        policy = "drop" if self._switch else "accept"
+        lines = ["chain own", *self._own, "chain held"]
+        lines += [f"chain output type filter hook output priority -10 policy {policy}"]
+        lines += [*_STAYS, f"oif {self._link.index} accept", "jump own", *_KEEPS_LINKS]
+        return HostTable(_TABLE, [*lines, _REFUSED if self._switch else "jump held"])
+
+    def _let_pass(self, rule: str) -> None:
+        if rule not in self._own:
+            self._own.append(rule)
+            if self._table is not None:
+                self._table.change(["chain own", rule])
+
+    def _hold(self, held: tuple[tuple[str, int], ...]) -> None:
+        """Refuses what is for these networks and leaves by another way. Raises `HostFault`."""
+        if held == self._held:
+            return
+        if self._table is None:
+            self._table = self._make_table()
+        self._table.change(["flush held", "chain held", *_refusals(held)])
+        self._held = held
 
     def apply(self, plan: TunnelPlan) -> None:
         """See `TunnelAttachment.apply`. A default route becomes its two halves, which win over another default.
@@ -50,27 +88,33 @@ class HostTunnelDevice:
         """
         kept = [part for route in plan.routes for part in _without(route, plan.around)]
         halves = tuple(dict.fromkeys(half for route in kept for half in _halves(*route)))
-        self._link.apply(plan._replace(routes=halves))
+        held = tuple(dict.fromkeys(part for route in plan.held for part in _without(route, plan.around)))
+        before = self._held
+        self._hold(held)
+        try:
+            self._link.apply(plan._replace(routes=halves))
+        except HostFault:
+            self._hold(before)
+            raise
 
     def open_link(self, address: str, port: int) -> socket.socket:
         interface = best_interface(address, self.name)
         made = datagram_rows.open_datagram(address, port, interface=interface)
-        if self._switch is not None and (address, port) not in self._servers:
-            self._servers.add((address, port))
-            family = "ip6" if ":" in address else "ip"
-            self._switch.change(["chain servers", f"{family} daddr {address} udp dport {port} accept"])
+        self._let_pass(f"{'ip6' if ':' in address else 'ip'} daddr {address} udp dport {port} accept")
         return made
 
     def listen(self, port: int) -> socket.socket:
-        return datagram_rows.serve_datagram(6, port)
+        made = datagram_rows.serve_datagram(6, port)
+        self._let_pass(f"udp sport {made.getsockname()[1]} accept")
+        return made
 
     def close(self) -> None:
         if self.queue >= 0:
             os.close(self.queue)
             self.queue = -1
             self._link.close()
-            if self._switch is not None:
-                self._switch.close()
+            if self._table is not None:
+                self._table.close()
 
 
 def _without(route: tuple[str, int], around: tuple[tuple[str, int], ...]) -> list[tuple[str, int]]:
@@ -84,6 +128,18 @@ def _without(route: tuple[str, int], around: tuple[tuple[str, int], ...]) -> lis
             cut += part.address_exclude(hole) if inside else [part]
         parts = cut
     return [(str(part.network_address), part.prefixlen) for part in parts]
+
+
+def _refusals(held: tuple[tuple[str, int], ...]) -> list[str]:
+    """A line for each family and length of prefix, so that one look-up answers however many networks there are."""
+    by_length: dict[tuple[str, int], list[str]] = {}
+    for address, prefix in held:
+        by_length.setdefault(("ip6" if ":" in address else "ip", prefix), []).append(f"{address}/{prefix}")
+    lines = []
+    for (family, prefix), networks in by_length.items():
+        there = f"{family} daddr {{ {', '.join(networks)} }}" if prefix else f"meta nfproto {_NFPROTO[family]}"
+        lines.append(f"{there} {_REFUSED}")
+    return lines
 
 
 def _halves(address: str, prefix: int) -> list[tuple[str, int]]:

@@ -51,6 +51,7 @@ _CT_STATE, _CT_DIRECTION, _CT_MARK = 0, 1, 3
 _CT_STATES = {"invalid": 1, "established": 2, "related": 4, "new": 8}
 _L4 = {"tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp": 58}
 _TCP_FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16}
+_ICMP6_TYPES = {"echo-request": 128, "nd-router-solicit": 133, "nd-neighbor-solicit": 135, "nd-neighbor-advert": 136}
 _ICMPX = {"no-route": 0, "port-unreachable": 1, "host-unreachable": 2, "admin-prohibited": 3}
 _REGISTER, _SECOND_REGISTER = 1, 2
 _ANONYMOUS, _CONSTANT, _WITH_TIMEOUT = 1, 2, 0x10
@@ -245,8 +246,11 @@ def compile_rule(line: str, *, xt: bool = False, sets: AnonymousSets | None = No
                 out += _equals(bytes([_TCP_FLAGS[value]]))
             case ["icmp", "type", "echo-request", *rest]:
                 out += _nfproto(2) + _l4proto("icmp") + _payload(_TRANSPORT, 0, 1) + _equals(b"\x08")
-            case ["icmpv6", "type", "echo-request", *rest]:
-                out += _nfproto(10) + _l4proto("ipv6-icmp") + _payload(_TRANSPORT, 0, 1) + _equals(b"\x80")
+            case ["icmpv6", "type", kind, *rest] if kind in _ICMP6_TYPES:
+                out += _nfproto(10) + _l4proto("ipv6-icmp") + _payload(_TRANSPORT, 0, 1)
+                out += _equals(bytes([_ICMP6_TYPES[kind]]))
+            case ["meta", "nfproto", ("ipv4" | "ipv6") as family, *rest]:
+                out += _nfproto(2 if family == "ipv4" else 10)
             case ["tproxy", ("ip" | "ip6") as family, "to", target, *rest]:
                 out += _tproxy(family, target)
             case ["queue", "num", number, "bypass", *rest]:

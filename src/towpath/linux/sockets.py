@@ -144,12 +144,18 @@ def echo_socket(version: int) -> socket.socket:
 
 
 def dial_datagram(
-    version: int, address: str, port: int, made: socket.socket | None = None, mark: int = 0
+    version: int,
+    address: str,
+    port: int,
+    made: socket.socket | None = None,
+    mark: int = 0,
+    interface: str | None = None,
 ) -> socket.socket:
     """A UDP socket connected to one peer, which is told of every ICMP error (ip(7), IP_RECVERR).
 
     `made` is a socket of another network, to be used in place of a new one; what is sent has the `mark` (socket(7),
-    SO_MARK), if there is one. Raises `OSError` where there is no way to the peer.
+    SO_MARK), if there is one, and leaves by the `interface` alone (SO_BINDTODEVICE), if one is named. Raises `OSError`
+    where there is no way to the peer.
     """
     flags = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     made = made or socket.socket(_family(version), flags)
@@ -158,8 +164,7 @@ def dial_datagram(
             made.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         else:
             made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-        if mark:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        _guide(made, mark, interface)
         made.connect((address, port))
     except OSError:
         made.close()
@@ -176,11 +181,26 @@ def drain_errors(made: socket.socket) -> None:
         return
 
 
-def dial_stream(version: int, address: str, port: int, mark: int = 0) -> tuple[socket.socket, int]:
-    """Begins a TCP connection: the socket, and 0 (connected), EINPROGRESS, or the error number."""
-    made = socket.socket(_family(version), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+def _guide(made: socket.socket, mark: int, interface: str | None) -> None:
     if mark:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+    if interface is not None:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+
+
+def dial_stream(
+    version: int, address: str, port: int, mark: int = 0, interface: str | None = None
+) -> tuple[socket.socket, int]:
+    """Begins a TCP connection: the socket, and 0 (connected), EINPROGRESS, or the error number.
+
+    `mark` and `interface` as of `dial_datagram`. Raises `OSError` where they cannot be.
+    """
+    made = socket.socket(_family(version), socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        _guide(made, mark, interface)
+    except OSError:
+        made.close()
+        raise
     return made, made.connect_ex((address, port))
 
 

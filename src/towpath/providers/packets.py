@@ -130,6 +130,14 @@ class DatagramLink(Protocol):
     def remote(self) -> PeerAddress | None:
         """The server's address, or `None` for a link that listens."""
 
+    @property
+    def refused(self) -> int:
+        """How many datagrams could not be sent, or were sent back by somebody on the way."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the last of them was, as "Connection refused": nobody listens there; "" where there was none."""
+
     def deliver_to(self, handler: DatagramHandler) -> None:
         """Calls `handler` with what has come; it lies in a buffer that is used again."""
 

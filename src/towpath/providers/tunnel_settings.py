@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from ipaddress import (
     IPv4Network,
@@ -27,6 +28,11 @@ _LOCAL = tuple(
     map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fe80::/10", "fc00::/7"))
 )
 _MOST = 4096
+_URL = re.compile(r"(?:https?|socks[45]|socks5h)://[!-~]+")
+_PAC = re.compile(r"(?:https?|file|data):[!-~]+")
+_EXCEPTION = re.compile(r"[A-Za-z0-9_.:*/-]+")
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL}){{0,126}}", re.IGNORECASE)
 
 
 def _networks(name: str, texts: tuple[str, ...]) -> tuple[Network, ...]:
@@ -44,8 +50,8 @@ class DnsSettings(Struct, frozen=True, kw_only=True):
     >>> DnsSettings(servers=("10.0.0.1",), match_domains=("corp.test",)).takes("git.corp.test")
     True
 
-    `servers` are addresses. `match_domains` are the domains that go to them; `None` and "" mean all names. They are
-    search domains too unless `match_domains_no_search`.
+    `servers` are addresses. `match_domains` are the domains whose names go to them, and no others; `None` and "" mean
+    all names. They are search domains too unless `match_domains_no_search`. Raises `ConfigInvalid`.
     """
 
     servers: tuple[str, ...] = ()
@@ -59,6 +65,10 @@ class DnsSettings(Struct, frozen=True, kw_only=True):
                 ip_address(server)
             except ValueError:
                 raise ConfigInvalid("dns.servers", f"{server!r} is no address") from None
+        for name, domains in (("search", self.search), ("match_domains", self.match_domains or ())):
+            for domain in domains:
+                if domain and not _DOMAIN.fullmatch(domain):
+                    raise ConfigInvalid(f"dns.{name}", f"{domain!r} is no domain", "corp.example, without a last dot")
 
     def takes(self, name: str) -> bool:
         """Whether a name is resolved by these servers."""
@@ -74,7 +84,10 @@ class DnsSettings(Struct, frozen=True, kw_only=True):
 
 
 class ProxySettings(Struct, frozen=True, kw_only=True):
-    """Proxies behind the tunnel, as URLs; `exceptions` are host suffixes that do without.
+    """Proxies behind the tunnel, as URLs; `exceptions` are host suffixes that do without, `pac` is of a script.
+
+    Programs of a run are told by the environment: curl, Python, Go and most others read the proxies, Chromium also the
+    script (`auto_proxy`). Raises `ConfigInvalid`.
 
     >>> ProxySettings(https="http://proxy.corp.test:3128").environment()
     {'https_proxy': 'http://proxy.corp.test:3128', 'HTTPS_PROXY': 'http://proxy.corp.test:3128'}
@@ -84,6 +97,14 @@ class ProxySettings(Struct, frozen=True, kw_only=True):
     https: str | None = None
     pac: str | None = None
     exceptions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, value in (("http", self.http), ("https", self.https), ("pac", self.pac)):
+            if value is not None and not (_URL if name != "pac" else _PAC).fullmatch(value):
+                raise ConfigInvalid(f"proxy.{name}", f"{value!r} is no URL of one", "http://proxy.corp.example:3128")
+        for suffix in self.exceptions:
+            if not _EXCEPTION.fullmatch(suffix):
+                raise ConfigInvalid("proxy.exceptions", f"{suffix!r} is no host", "corp.example, 10.1.0.9")
 
     def environment(self) -> dict[str, str]:
         """The variables by which programs learn of proxies."""
@@ -104,8 +125,8 @@ class TunnelSettings(Struct, frozen=True, kw_only=True, dict=True):
     `remote` is the server, for people. `addresses` are the tunnel's own, with prefix. `included` routes lead into it,
     `excluded` ones do not. `mtu` wins over `overhead`, bytes that a packet grows by on its way. With `include_all`
     everything goes through the tunnel and nothing leaves without it; `exclude_local` leaves private networks out of
-    that. `enforce_routes` holds to the routes even where a program bound itself to another interface. Raises
-    `ConfigInvalid`.
+    that. `enforce_routes` holds to the routes even where a program bound itself to another interface, or another route
+    of the host is more specific: what would leave by another way is refused. Raises `ConfigInvalid`.
     """
 
     remote: str

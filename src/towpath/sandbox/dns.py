@@ -9,30 +9,31 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from towpath.dns_proxy.cache import Entry
 from towpath.dns_proxy.counts import NameCounts
+from towpath.dns_proxy.groups import Group
 from towpath.errors import HostFault, PeerViolation
 from towpath.hosting.dns_carriers import Carriers
 from towpath.hosting.dns_exchange import Exchanges, Server
 from towpath.hosting.dns_listen import PORT, Asked, DnsListener
 from towpath.hosting.dns_service import NameService, name_in
-from towpath.hosting.system_dns import SystemDns, system_group, system_settings
+from towpath.hosting.system_dns import SystemDns, resolvers, system_group, system_settings
 from towpath.policy.policy import Decision
 from towpath.sandbox.flows import Flow
 from towpath.wire import dns, dns_scan
 from towpath.wire.ip import text_of
 
 if TYPE_CHECKING:
+    from towpath.hosting.dns_exchange import Dial
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.hosting.loop import Loop
     from towpath.providers.flow import Question as QuestionSeen
     from towpath.sandbox.filtering import Filtering
     from towpath.sandbox.judge import Judge
     from towpath.sandbox.report import Ledger
-    from towpath.sandbox.uplink import Uplink
 
 __all__ = ["DnsService"]
 
@@ -41,19 +42,27 @@ _AT_ONCE = 0.0005
 """Seconds in which nothing but the cache answers."""
 
 
+Whom = Callable[[list[str]], tuple[Group, Sequence[Group]]]
+"""Of the servers of the system makes those for every name, and those for some domains."""
+
+
 class DnsService:
-    """Judges, answers from the cache or asks, and screens; what an answer says becomes evidence for flows to come."""
+    """Judges, answers from the cache or asks, and screens; what an answer says becomes evidence for flows to come.
+
+    `dial` makes the sockets to servers, and `whom` says which they are.
+    """
 
     def __init__(
         self,
         loop: Loop,
         judge: Judge,
         ledger: Ledger,
-        servers: list[str],
         filtering: Filtering | None,
         proxy: DnsProvider | None = None,
-        uplink: Uplink | None = None,
+        dial: Dial | None = None,
+        whom: Whom = lambda servers: (system_group(servers), ()),
     ) -> None:
+        self._whom = whom
         self._judge = judge
         self._ledger = ledger
         self._filtering = filtering
@@ -61,13 +70,13 @@ class DnsService:
         carriers = Carriers(proxy) if proxy is not None else None
         self._exchanges = Exchanges(
             loop,
-            dial=uplink,
+            dial=dial,
             carriers={"tls": carriers.tls, "https": carriers.https} if carriers else None,
             quic=carriers.quic if carriers else None,
         )
         self._names = NameService(
             loop,
-            system_group(servers),
+            whom(resolvers()),
             self._exchanges,
             self._admit,
             proxy=proxy,
@@ -94,9 +103,13 @@ class DnsService:
             self._ledger.say("info", f"changes of resolv.conf are not seen: {fault}")
 
     def _system_changed(self, servers: list[str]) -> None:
-        self._names.use_system(system_group(servers))
+        self._names.use_system(self._whom(servers))
         if self._proxy is not None:
             self._proxy.system_changed(system_settings())
+
+    def ask_anew(self) -> None:
+        """Others are to be asked from now on: `whom` says so."""
+        self._names.use_system(self._whom(resolvers()))
 
     def close(self) -> None:
         if self._system is not None:

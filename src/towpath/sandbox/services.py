@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from towpath.errors import PeerViolation
 from towpath.hosting.loop import IN, Loop
 from towpath.hosting.names import NameEvidence
-from towpath.hosting.system_dns import resolvers
 from towpath.kernel.scope import DROP
 from towpath.kernel.system import SocketsMade, addresses, pipes
 from towpath.sandbox.dns import DnsService
@@ -67,7 +66,7 @@ class Services:
         self._judge = judge = Judge(policy, NameEvidence(), self._own, ledger.find_owner, uplink)
         judge.tell = ledger.warn
         if tunnel is not None:
-            tunnel.settings_changed = judge.forget
+            tunnel.settings_changed = self._tunnel_changed
         filtering = filtered_by(judge) if filtered_by is not None else None
         injector = Injector(held.raw_udp, held.raw_icmp)
         local = frozenset(options.allow_local)
@@ -76,9 +75,11 @@ class Services:
         self._tcp = TcpIntake(loop, held.queue, judge, ledger, self._pool, local, filtering, uplink)
         self._udp = UdpIntake(loop, held.queue, judge, ledger, injector, filtering, uplink)
         self._echo = EchoIntake(loop, held.queue, judge, ledger, injector, uplink)
-        dns = self._dns = DnsService(loop, judge, ledger, self._resolvers(tunnel), filtering, proxy, uplink)
         if tunnel is None:
-            dns.follow_system(loop)
+            dns = self._dns = DnsService(loop, judge, ledger, filtering, proxy, uplink)
+        else:
+            dns = self._dns = DnsService(loop, judge, ledger, filtering, proxy, tunnel.names, tunnel.whom)
+        dns.follow_system(loop)
         for listener in (*held.tcp.values(), *held.local.values()):
             self._tcp.listen(listener)
         for intake in held.udp.values():
@@ -90,16 +91,9 @@ class Services:
         loop.watch(held.queue.fileno(), IN, lambda _events: self._packets())
         loop.watch(self._own.fileno(), IN, lambda _events: self._own.refresh())
 
-    def _resolvers(self, tunnel: TunnelRun | None) -> list[str]:
-        if tunnel is None:
-            return resolvers()
-        if not tunnel.servers:
-            usable = [server for server in resolvers() if tunnel.uplink.refusal(server.partition("%")[0]) is None]
-            if not usable:
-                said = "no DNS server is named for the tunnel, and the host's are not reached through it: names do not "
-                self._ledger.say("warning", f"{said}resolve (in a wg-quick file: DNS = ADDRESS)")
-            return usable or resolvers()
-        return tunnel.servers
+    def _tunnel_changed(self) -> None:
+        self._judge.forget()
+        self._dns.ask_anew()
 
     def publish(self, ports: list[tuple[int, int]]) -> None:
         """Opens the host's ports. Raises `ConfigInvalid` when one is taken."""

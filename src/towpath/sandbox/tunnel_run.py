@@ -18,11 +18,13 @@ from towpath.hosting.zygote import Zygote
 from towpath.kernel import system
 from towpath.providers.disconnect import DisconnectCause, TunnelFailed
 from towpath.providers.reasons import StopReason
+from towpath.sandbox.tunnel_names import TunnelNames
 from towpath.sandbox.uplink import TunnelUplink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from towpath.dns_proxy.groups import Group
     from towpath.hosting.loop import Loop
     from towpath.providers.tunnel_settings import TunnelSettings
     from towpath.sandbox.report import Ledger
@@ -55,6 +57,7 @@ class TunnelRun:
             self._zygote.close()
             raise
         self.uplink = TunnelUplink(self._scope, self._where)
+        self.names = TunnelNames(self.uplink, lambda text: self._ledger.say("warning", text))
         self.session: TunnelSession | None = None
         self.settings_changed: Callable[[], None] = lambda: None
         self._control: TunnelControl | None = None
@@ -112,11 +115,10 @@ class TunnelRun:
         self.uplink.use(settings)
         self.settings_changed()
 
-    @property
-    def servers(self) -> list[str]:
-        """Name servers behind the tunnel, [] where its settings name none."""
-        settings = self.session.settings if self.session is not None else None
-        return list(settings.dns.servers) if settings is not None and settings.dns is not None else []
+    def whom(self, servers: list[str]) -> tuple[Group, Sequence[Group]]:
+        """Whom to ask for names, where the host asks `servers`: for every name, and for some domains."""
+        plan = self.names.use(self.session.settings if self.session is not None else None, servers)
+        return plan.rest, plan.domains
 
     @property
     def search(self) -> list[str]:

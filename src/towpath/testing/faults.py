@@ -10,6 +10,7 @@
 | ``loss`` | packets vanish, each way | ``percent`` |
 | ``rate`` | a narrow link, each way | ``rate``, as tc(8) writes it |
 | ``delay`` | packets are late, each way; for hosts whose plan has a delay, be it 0 | ``seconds`` |
+| ``mtu-black-hole`` | packets over so many bytes vanish and nobody says so, each way | ``bytes`` |
 | ``link-down`` | the cable is pulled | |
 
 The first five are of one `port`, or of the whole host without it; the others are always of the whole host. Flapping
@@ -31,13 +32,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Fault", "apply"]
 
-Fault = Literal["silent", "reset", "slow", "refuse", "black-hole", "loss", "rate", "delay", "link-down"]
+Fault = Literal[
+    "silent", "reset", "slow", "refuse", "black-hole", "loss", "rate", "delay", "mtu-black-hole", "link-down"
+]
 Mend = Callable[[], None]
 
 _numbers = itertools.count()
-_AMOUNTS = {"slow": "bytes_per_second", "loss": "percent", "rate": "rate", "delay": "seconds"}
+_AMOUNTS = {"slow": "bytes_per_second", "loss": "percent", "rate": "rate", "delay": "seconds",
+            "mtu-black-hole": "bytes"}  # fmt: skip
 _OF_SERVICES = ("silent", "reset", "slow")
-_OF_HOSTS = ("loss", "rate", "delay", "link-down")
+_OF_HOSTS = ("loss", "rate", "delay", "mtu-black-hole", "link-down")
+_SAY_NOTHING = """
+chain output {
+    type filter hook output priority -300;
+    icmp type destination-unreachable icmp code frag-needed drop
+    icmpv6 type packet-too-big drop
+}
+"""
 
 
 def apply(host: LabHost, kind: Fault, port: int | None, amount: Mapping[str, float | str]) -> Mend:
@@ -55,6 +66,8 @@ def apply(host: LabHost, kind: Fault, port: int | None, amount: Mapping[str, flo
         return _narrow(host, str(amount["rate"]))
     if kind == "delay":
         return _delay(host, float(amount["seconds"]))
+    if kind == "mtu-black-hole":
+        return _swallow(host, int(amount["bytes"]))
     return _filter(host, _rules(kind, port, float(amount.get("percent", 0))))
 
 
@@ -97,12 +110,36 @@ def _delay(host: LabHost, seconds: float) -> Mend:
     return lambda: set_all(planned)
 
 
-def _narrow(host: LabHost, rate: str) -> Mend:
-    ends = [
+def _ends(host: LabHost) -> list[tuple[str, str]]:
+    """Both ends of each of the host's links, as node and device."""
+    return [
         end
         for card in host.lab.layout.cards(host.name)
         for end in ((host.name, card.device), (card.upstream, card.port))
     ]
+
+
+def _swallow(host: LabHost, size: int) -> Mend:
+    if not 1280 <= size <= 1500:
+        raise Misuse(f"packets of {size} bytes: 1280, which is the least of IPv6, to 1500")
+
+    def set_all(mtu: int) -> None:
+        for node, device in _ends(host):
+            _administer(host, node, ["ip", "link", "set", device, "mtu", str(mtu)])
+
+    speak = [_filter(host, _SAY_NOTHING, node) for node in {node for node, _device in _ends(host)}]
+    set_all(size)
+
+    def mend() -> None:
+        set_all(1500)
+        for each in speak:
+            each()
+
+    return mend
+
+
+def _narrow(host: LabHost, rate: str) -> Mend:
+    ends = _ends(host)
 
     def on_all(change: str) -> None:
         for node, device in ends:
@@ -112,10 +149,11 @@ def _narrow(host: LabHost, rate: str) -> Mend:
     return lambda: on_all("tc qdisc del dev {} root")
 
 
-def _filter(host: LabHost, rules: str) -> Mend:
+def _filter(host: LabHost, rules: str, node: str | None = None) -> Mend:
     table = f"fault{next(_numbers)}"
-    _administer(host, host.name, ["nft", "-f", "-"], f"table inet {table} {{\n{rules}}}\n")
-    return lambda: _administer(host, host.name, ["nft", "delete", "table", "inet", table])
+    where = node or host.name
+    _administer(host, where, ["nft", "-f", "-"], f"table inet {table} {{\n{rules}}}\n")
+    return lambda: _administer(host, where, ["nft", "delete", "table", "inet", table])
 
 
 def _rules(kind: str, port: int | None, percent: float) -> str:

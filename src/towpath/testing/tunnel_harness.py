@@ -75,6 +75,8 @@ class HarnessLink:
         self.carry: Callable[[bytes, PeerAddress | None], None] | None = None
         self._handler: DatagramHandler | None = None
         self.closed = False
+        self.refused = 0
+        self.trouble = ""
 
     def deliver_to(self, handler: DatagramHandler) -> None:
         self._handler = handler

@@ -64,7 +64,7 @@ def test_a_file_is_told_without_its_secret(
     ("text", "where", "reason"),
     [
         (GOOD.replace("Endpoint", "EndPont"), "wg0.conf:8", "unknown key 'EndPont'"),
-        (GOOD.replace(SECRET, SECRET[:20]), "wg0.conf:2", "PrivateKey is not a key in base64"),
+        (GOOD.replace(SECRET, SECRET[:20]), "wg0.conf:2", "PrivateKey is not a key in base64: it has 20 characters"),
     ],
 )
 def test_a_mistake_is_shown_by_its_line(

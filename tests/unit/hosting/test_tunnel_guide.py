@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_each_block_is_a_file_or_commands() -> None:
-    assert sorted(FILES) == ["knot.py", "knot.toml", "test_knot.py"]
+    assert sorted(FILES) == ["gateway.py", "knot.py", "knot.toml", "server.toml", "test_knot.py"]
     assert len(COMMANDS) == 2
 
 

@@ -78,6 +78,21 @@ def test_a_plan_is_text_that_people_read() -> None:
     assert make_plan(None).text() == "mtu 1420"
 
 
+@pytest.mark.parametrize(
+    ("more", "held"),
+    [
+        ({"included": ("10.0.0.0/8",)}, []),
+        ({"included": ("10.0.0.0/8",), "enforce_routes": True}, ["held 10.0.0.0/8"]),
+        ({"include_all": True}, ["held 0.0.0.0/0", "held ::/0"]),
+        ({"include_all": True, "addresses": ("10.0.0.2/32",)}, ["held 0.0.0.0/0", "held ::/0"]),
+    ],
+)
+def test_what_is_held_to_the_tunnel_is_its_routes_or_all_of_both_families(
+    more: dict[str, object], held: list[str]
+) -> None:
+    assert [line for line in make_plan(settings(**more)).text().splitlines() if line.startswith("held")] == held
+
+
 def test_names_go_to_the_tunnel_by_their_domains() -> None:
     assert DnsSettings(servers=("10.0.0.1",)).takes("anything.test")
     split = DnsSettings(servers=("10.0.0.1",), search=("lab.test",), match_domains=("corp.test",))
@@ -85,13 +100,42 @@ def test_names_go_to_the_tunnel_by_their_domains() -> None:
     assert not split.takes("notcorp.test")
     assert split.search_domains == ("lab.test", "corp.test")
     assert DnsSettings(match_domains=("",)).takes("anything.test")
-    with pytest.raises(ConfigInvalid):
-        DnsSettings(servers=("dns.test",))
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ({"servers": ("dns.test",)}, "dns.servers"),
+        ({"search": ("corp.test\nnameserver 192.0.2.66",)}, "dns.search"),
+        ({"match_domains": ("corp..test",)}, "dns.match_domains"),
+        ({"match_domains": (".corp.test",)}, "dns.match_domains"),
+        ({"match_domains": ("a" * 64,)}, "dns.match_domains"),
+    ],
+)
+def test_what_is_no_server_and_no_domain_is_not_made(more: dict[str, tuple[str, ...]], where: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        DnsSettings(**more)  # type: ignore[arg-type]
+    assert caught.value.where == where
 
 
 def test_proxies_are_told_by_the_environment() -> None:
     told = ProxySettings(http="http://proxy.test:3128", exceptions=("corp.test",)).environment()
     assert told == {"http_proxy": "http://proxy.test:3128", "no_proxy": "corp.test", "NO_PROXY": "corp.test"}
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ({"http": "proxy.test:3128"}, "proxy.http"),
+        ({"https": "http://proxy.test:3128\nLD_PRELOAD=x"}, "proxy.https"),
+        ({"pac": "javascript:alert(1)"}, "proxy.pac"),
+        ({"exceptions": ("corp.test,*",)}, "proxy.exceptions"),
+    ],
+)
+def test_what_is_no_proxy_is_not_made(more: dict[str, object], where: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        ProxySettings(**more)  # type: ignore[arg-type]
+    assert caught.value.where == where
 
 
 def test_reasons_and_causes_are_those_of_the_reference() -> None:

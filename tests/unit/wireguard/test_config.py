@@ -43,6 +43,12 @@ def test_a_provider_s_file_is_read_whole() -> None:
     assert config.ignored == ("wg0.conf:8: PostUp has no effect: no command of the file is run",)
 
 
+def test_domains_with_a_tilde_are_those_that_its_servers_are_asked_for() -> None:
+    config = read_config(swapped("fd07::1, corp.test", "~corp.test, ~10.in-addr.arpa., lab.test."), "wg0.conf")
+    assert (config.dns, config.match, config.search) == (("10.7.0.1",), ("corp.test", "10.in-addr.arpa"), ("lab.test",))
+    assert read_config(swapped("corp.test", "~."), "wg0.conf").match == ("",)
+
+
 def swapped(old: str, new: str) -> str:
     assert old in GOOD
     return GOOD.replace(old, new)
@@ -57,7 +63,18 @@ def swapped(old: str, new: str) -> str:
         (swapped("[Interface]", "MTU = 3"), ":2", "MTU stands before any section"),
         (swapped("[Peer]", "[Interface]"), ":11", "PublicKey does not belong into [Interface]"),
         (swapped("Endpoint", "EndPiont"), ":15", "unknown key 'EndPiont'"),
-        (swapped(f"privatekey = {SECRET}", f"PrivateKey = {SECRET[:-2]}"), ":3", "PrivateKey is not a key in base64"),
+        (
+            swapped(f"privatekey = {SECRET}", f"PrivateKey = {SECRET[:-2]}"),
+            ":3",
+            "PrivateKey is not a key in base64: it has 42 characters",
+        ),
+        (swapped(f"PublicKey = {PUBLIC}", f"PublicKey = {'*' * 44}"), ":11", "PublicKey is not a key in base64"),
+        (swapped("Endpoint = [2001:db8::9]:51820", ""), ":10", "no peer has an Endpoint, and there is no ListenPort"),
+        (
+            swapped("AllowedIPs = 0.0.0.0/0, ::/0\nAllowedIPs = 192.168.3.7/24\n", ""),
+            ":10",
+            "no peer has AllowedIPs: nothing would go through the tunnel",
+        ),
         (swapped(f"privatekey = {SECRET}", SECRET[:-1]), ":3", "this is neither a [Section] nor KEY = VALUE"),
         (swapped(f"privatekey = {SECRET}", ""), ":2", "[Interface] has no PrivateKey"),
         (swapped(f"PublicKey = {PUBLIC}", ""), ":10", "[Peer] has no PublicKey"),
@@ -70,6 +87,8 @@ def swapped(old: str, new: str) -> str:
         (swapped("[2001:db8::9]:51820", "2001:db8::9:51820"), ":15", "Endpoint cannot be '2001:db8::9:51820'"),
         (swapped("[2001:db8::9]:51820", "vpn.test"), ":15", "Endpoint cannot be 'vpn.test'"),
         (swapped("[2001:db8::9]:51820", "vpn.test:70000"), ":15", "Endpoint cannot be 'vpn.test:70000'"),
+        (swapped("corp.test", "corp test"), ":6", "DNS: 'corp test' is no address and no domain"),
+        (swapped("10.7.0.1, fd07::1, corp.test", "~corp.test"), ":6", "DNS: ~corp.test without a server"),
         (swapped("= 25", "= often"), ":16", "PersistentKeepalive cannot be 'often'"),
         (GOOD + f"[Peer]\nPublicKey = {PUBLIC}\n", ":18", "the peer of line 11 has the same PublicKey"),
     ],

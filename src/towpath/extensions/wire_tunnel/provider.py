@@ -15,15 +15,15 @@ import asyncio
 import base64
 from collections import deque
 from collections.abc import Mapping
-from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
 from towpath.errors import ConfigInvalid, PeerViolation
+from towpath.extensions.support.peer_links import PeerLinks, place
 from towpath.extensions.wire_tunnel.config import Config, Member, read_key
-from towpath.extensions.wire_tunnel.path import REPORT, REPORT_MAGIC, Path
+from towpath.extensions.wire_tunnel.path import ANSWER_MAGIC, PROBE, PROBE_MAGIC, REPORT, REPORT_MAGIC, Path
 from towpath.extensions.wire_tunnel.sessions import Traffic
-from towpath.extensions.wire_tunnel.units import HANDSHAKE, HEAD, PIECE, cut_unit, whole_unit
+from towpath.extensions.wire_tunnel.units import HANDSHAKE, HEAD, cut_unit, whole_unit
 from towpath.extensions.wireguard.device import Device, destination_of
 from towpath.extensions.wireguard.keypair import TAG_SIZE, Keypair
 from towpath.extensions.wireguard.noise import PrivateKey
@@ -31,17 +31,14 @@ from towpath.extensions.wireguard.peer import Peer
 from towpath.providers import (
     DatagramLink,
     Datagrams,
-    DisconnectCause,
     DnsSettings,
     Packet,
     PacketTunnelProvider,
     PeerAddress,
-    TunnelFailed,
     TunnelSettings,
 )
 
 _MOST_STAGED = 64
-_FIRST_ANSWER = 20.0
 _REPORT_EACH = 0.25
 
 
@@ -51,21 +48,18 @@ class WireTunnel(PacketTunnelProvider[Config]):
     async def start(self, options: Mapping[str, str] | None) -> None:
         config = self.config
         self._device = Device(PrivateKey(read_key(config.private_key)), wall=self.tunnel.now)
-        self._links: dict[Peer, DatagramLink] = {}
-        self._listening: DatagramLink | None = None
+        self._links: PeerLinks[Peer] = PeerLinks(self, self._receive)
         self._traffic: dict[int, Traffic] = {}
         self._paths: dict[Peer, Path] = {}
         self._staged: dict[Peer, deque[bytes]] = {}
         """Records that wait for a session. Those of the device are packets, and would be sent as such."""
-        self._dialled: list[Peer] = []
         self._answered = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         for member in config.peers:
             await self._add(member)
         if config.listen:
-            self._listening = await self.listen(config.listen)
-            self._listening.deliver_to(partial(self._receive, self._listening))
-        elif not self._dialled:
+            await self._links.listen(config.listen)
+        elif not self._links.dialled:
             raise ConfigInvalid("peers", "no peer has an endpoint, and there is no port to listen on")
         await self.set_settings(
             TunnelSettings(
@@ -78,15 +72,14 @@ class WireTunnel(PacketTunnelProvider[Config]):
         )
         self.packets.deliver_to(self._send)
         now = self.tunnel.boot_time()
-        for peer in self._dialled:
+        for peer in self._links.dialled:
             self._device.initiate(peer, now, wanted=True)
         self._flush()
         self._tick()
-        if self._dialled:
-            try:
-                await asyncio.wait_for(self._answered.wait(), _FIRST_ANSWER)
-            except TimeoutError:
-                raise TunnelFailed(DisconnectCause.SERVER_NOT_RESPONDING, "the server does not answer") from None
+        if self._links.dialled:
+            key = base64.b64encode(self._device.key.public).decode()
+            hint = f"does that server know the public key {key}, are its own and the endpoint right, is UDP dropped?"
+            await self._links.first_answer(self._answered, self._device.drops, hint)
 
     async def _add(self, member: Member) -> None:
         peer = self._device.add(
@@ -101,11 +94,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
         self._staged[peer] = deque(maxlen=_MOST_STAGED)
         if member.endpoint:
             host, _, port = member.endpoint.rpartition(":")
-            link = await self.connect(host.strip("[]"), int(port))
-            peer.endpoint = link.remote
-            self._links[peer] = link
-            self._dialled.append(peer)
-            link.deliver_to(partial(self._receive, link))
+            await self._links.dial(peer, host.strip("[]"), int(port), f"endpoint of {member.public_key}")
 
     # Out.
 
@@ -122,8 +111,9 @@ class WireTunnel(PacketTunnelProvider[Config]):
                 self._staged[peer].append(bytes(packet.record))
                 self._device.initiate(peer, now, wanted=True)
                 continue
-            most = self._paths[peer].most
-            if len(packet.record) <= max(most, PIECE - TAG_SIZE):
+            path = self._paths[peer]
+            path.used, most = True, path.most
+            if len(packet.record) <= max(most, path.piece - TAG_SIZE):
                 self._send_unit(peer, keypair, packet.record, now)
             else:
                 self._send_smaller(peer, keypair, packet, most, now)
@@ -137,7 +127,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
         except PeerViolation:
             self._device.drops["packet-malformed"] += 1
             return
-        if most:
+        if most or any(len(record) > self._paths[peer].piece - TAG_SIZE for record in records):
             for record in records:
                 self._send_unit(peer, keypair, record, now)
             return
@@ -148,33 +138,22 @@ class WireTunnel(PacketTunnelProvider[Config]):
             datagrams.append(b"".join((head, b"\0\1", sealed)))
         traffic.pieces_sent += len(datagrams)
         peer.note_sent(sum(map(len, datagrams)), now, data=True)
-        link = self._links.get(peer)
-        if link is not None:
-            link.send_each(datagrams)
-        elif self._listening is not None and peer.endpoint is not None:
-            self._listening.send_each(datagrams, peer.endpoint)
+        self._links.send_each(peer, datagrams)
 
     def _send_unit(self, peer: Peer, keypair: Keypair, record: bytes | bytearray | memoryview, now: float) -> None:
         traffic = self._traffic_of(keypair)
         sealed, head = traffic.seal(record)
-        pieces = -(-len(sealed) // PIECE)
+        size = self._paths[peer].piece
+        pieces = -(-len(sealed) // size)
         traffic.pieces_sent += pieces
         peer.note_sent(len(sealed) + pieces * HEAD.size, now, data=True)
-        self._put(peer, cut_unit(sealed, head, pieces), PIECE + HEAD.size if pieces > 1 else 0)
-
-    def _put(self, peer: Peer, parts: list[Any], size: int) -> None:
-        link = self._links.get(peer)
-        if link is not None:
-            link.send(parts, size)
-        elif self._listening is not None and peer.endpoint is not None:
-            self._listening.send(parts, size, peer.endpoint)
+        self._links.send(peer, cut_unit(sealed, head, pieces, size), size + HEAD.size if pieces > 1 else 0)
 
     def _flush(self) -> None:
         for peer, message in self._device.take_outgoing():
-            self._put(peer, [HANDSHAKE + message], 0)
+            self._links.send(peer, [HANDSHAKE + message], 0)
         for endpoint, message in self._device.to_endpoint:
-            if self._listening is not None:
-                self._listening.send([HANDSHAKE + message], 0, endpoint)
+            self._links.answer(endpoint, HANDSHAKE + message)
         self._device.to_endpoint.clear()
 
     def _traffic_of(self, keypair: Keypair) -> Traffic:
@@ -216,7 +195,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
             session = self._device.session(int.from_bytes(message[4:8], "little"))
             if session is not None:
                 self._traffic_of(session[1]).came(int.from_bytes(message[8:16], "little"))
-        if any(peer.handshakes for peer in self._dialled):
+        if any(peer.handshakes for peer in self._links.dialled):
             self._answered.set()
         self._send_staged(now)
 
@@ -270,6 +249,9 @@ class WireTunnel(PacketTunnelProvider[Config]):
                 _magic, came, end = REPORT.unpack(record)
                 self._paths[peer].report(traffic, came, end, now)
             return
+        if record[:4] in (PROBE_MAGIC, ANSWER_MAGIC):
+            self._probed(peer, keypair, record, now)
+            return
         packet = Packet(record)
         if packet.version in (4, 6) and len(record) >= 30 and self._device.may_send(peer, record[10:]):
             records.append(packet)
@@ -278,10 +260,33 @@ class WireTunnel(PacketTunnelProvider[Config]):
 
     # Time.
 
+    def _probed(self, peer: Peer, keypair: Keypair, record: bytes, now: float) -> None:
+        """A probe of the peer's is answered; an answer says what gets through to it."""
+        if len(record) < PROBE.size:
+            return
+        magic, size = PROBE.unpack_from(record)
+        if magic == ANSWER_MAGIC:
+            self._paths[peer].answered(size, now)
+        elif size == len(record) + TAG_SIZE:
+            self._send_unit(peer, keypair, PROBE.pack(ANSWER_MAGIC, size), now)
+
+    def _probe(self, now: float) -> None:
+        for peer, path in self._paths.items():
+            keypair = peer.sending_keypair(now)
+            if keypair is None:
+                continue
+            for size in path.probes(now):
+                traffic = self._traffic_of(keypair)
+                sealed, head = traffic.seal(PROBE.pack(PROBE_MAGIC, size).ljust(size - TAG_SIZE, b"\0"))
+                traffic.pieces_sent += 1
+                peer.note_sent(len(sealed) + HEAD.size, now, data=True)
+                self._links.send(peer, cut_unit(sealed, head, 1), 0)
+
     def _tick(self) -> None:
         now = self.tunnel.boot_time()
         self._device.tick(now)
         self._report(now)
+        self._probe(now)
         self._flush()
         self._timer = asyncio.get_running_loop().call_later(_REPORT_EACH, self._tick)
 
@@ -304,7 +309,8 @@ class WireTunnel(PacketTunnelProvider[Config]):
 
     def network_changed(self) -> None:
         now = self.tunnel.boot_time()
-        for peer in self._dialled:
+        for peer in self._links.dialled:
+            self._paths[peer].another()
             self._device.keepalive(peer, now)
         self._flush()
 
@@ -323,12 +329,13 @@ class WireTunnel(PacketTunnelProvider[Config]):
             "peers": [
                 {
                     "public_key": base64.b64encode(peer.public).decode(),
-                    "endpoint": peer.endpoint and "{}:{}".format(*peer.endpoint),
+                    "endpoint": peer.endpoint and place(*peer.endpoint),
                     "last_handshake": peer.last_handshake or None,
                     "handshakes": peer.handshakes,
                     "received": peer.received,
                     "sent": peer.sent,
                     "unit": self._paths[peer].most or "packets",
+                    "piece": self._paths[peer].piece,
                 }
                 for peer in device.peers.values()
             ],

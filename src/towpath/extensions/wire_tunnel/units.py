@@ -11,7 +11,7 @@ try:
 except ImportError:  # an optional dependency
     numpy = None  # type: ignore[assignment]
 
-__all__ = ["HANDSHAKE", "HEAD", "PIECE", "Reassembly", "cut_unit", "whole_unit"]
+__all__ = ["HANDSHAKE", "HEAD", "PIECE", "SMALL_PIECE", "Reassembly", "cut_unit", "whole_unit"]
 
 HEAD = struct.Struct("<IIHBB")
 """Index, low and high part of the counter, piece, pieces."""
@@ -19,6 +19,8 @@ HANDSHAKE = b"\xff\xff\xff\xff"
 """Before a message of the handshake, in the place of an index."""
 PIECE = 1440
 """Sealed bytes of a unit in one datagram."""
+SMALL_PIECE = 1200
+"""The same on a path that swallows those: a packet of 1260 bytes over IPv6, which every link carries."""
 _MOST_OPEN = 64
 _OPEN_SECONDS = 1.0
 
@@ -55,22 +57,20 @@ def _tails(count: int) -> list[bytes]:
     return [b"", *(bytes((piece, count)) for piece in range(count))]
 
 
-def cut_unit(sealed: memoryview, same: bytes, count: int) -> list[Any]:
-    """The datagrams of a unit, to be sent in one call; `same` is what each head begins with."""
+def cut_unit(sealed: memoryview, same: bytes, count: int, size: int = PIECE) -> list[Any]:
+    """The datagrams of a unit, to be sent in one call, with `size` bytes of it in each; `same` begins each head."""
     if count == 1:
         return [same, b"\0\1", sealed]
     tails = _tails(count)[1:]
     if numpy is None:
         return [
-            part
-            for piece, tail in enumerate(tails)
-            for part in (same, tail, sealed[piece * PIECE : (piece + 1) * PIECE])
+            part for piece, tail in enumerate(tails) for part in (same, tail, sealed[piece * size : (piece + 1) * size])
         ]
-    whole = (count - 1) * PIECE
-    table = numpy.empty((count - 1, HEAD.size + PIECE), numpy.uint8)
+    whole = (count - 1) * size
+    table = numpy.empty((count - 1, HEAD.size + size), numpy.uint8)
     heads = numpy.frombuffer(same.join(_tails(count)), numpy.uint8).reshape(count, HEAD.size)
     table[:, : HEAD.size] = heads[:-1]
-    table[:, HEAD.size :] = numpy.frombuffer(sealed[:whole], numpy.uint8).reshape(count - 1, PIECE)
+    table[:, HEAD.size :] = numpy.frombuffer(sealed[:whole], numpy.uint8).reshape(count - 1, size)
     return [table.data.cast("B"), same, tails[-1], sealed[whole:]]
 
 

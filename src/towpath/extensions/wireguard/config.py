@@ -13,6 +13,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip
 
 from towpath.errors import ConfigInvalid
 from towpath.extensions.wireguard.noise import PrivateKey
+from towpath.providers import DnsSettings
 
 __all__ = ["PeerConfig", "WireGuardConfig", "read_config"]
 
@@ -32,19 +33,21 @@ _MTU = (1280, 65_000)
 
 @dataclass(frozen=True)
 class PeerConfig:
-    """A `[Peer]`. `endpoint` is a host and a port; `allowed_line` is where AllowedIPs stands first, 0 without any."""
+    """A `[Peer]`. `endpoint` is a host and a port, and `endpoint_line` where it stands, 0 without one."""
 
     public_key: bytes
     preshared_key: bytes | None = field(default=None, repr=False)
     allowed: tuple[IPv4Network | IPv6Network, ...] = ()
     endpoint: tuple[str, int] | None = None
     keepalive: int = 0
-    allowed_line: int = 0
+    endpoint_line: int = 0
 
 
 @dataclass(frozen=True)
 class WireGuardConfig:
     """A wg-quick file. `ignored` says what of it has no effect here, and why.
+
+    `match` are the domains that DNS gives as ``~DOMAIN``, after systemd-resolved: only their names go to `dns`.
 
     >>> text = '''[Interface]
     ... PrivateKey = YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=
@@ -63,6 +66,7 @@ class WireGuardConfig:
     peers: tuple[PeerConfig, ...]
     dns: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
+    match: tuple[str, ...] = ()
     mtu: int | None = None
     listen_port: int | None = None
     ignored: tuple[str, ...] = ()
@@ -117,7 +121,14 @@ class _Reader:
                 line = section.lines["PublicKey"][0].number
                 raise self._fault(line, f"the peer of line {known[peer.public_key]} has the same PublicKey")
             known[peer.public_key] = section.lines["PublicKey"][0].number
-        return self._interface(interface, tuple(read))
+        config = self._interface(interface, tuple(read))
+        if config.listen_port is None and not any(peer.endpoint for peer in read):
+            hint = "Endpoint = HOST:PORT in [Peer]; for a server, ListenPort in [Interface]"
+            raise self._fault(peers[0].number, "no peer has an Endpoint, and there is no ListenPort", hint)
+        if not any(peer.allowed for peer in read):
+            hint = "AllowedIPs = 0.0.0.0/0, ::/0 in [Peer] for everything"
+            raise self._fault(peers[0].number, "no peer has AllowedIPs: nothing would go through the tunnel", hint)
+        return config
 
     def _sections(self, text: str) -> list[_Section]:
         found: list[_Section] = []
@@ -179,8 +190,9 @@ class _Reader:
         except (binascii.Error, ValueError):
             raw = b""
         if len(raw) != 32:
+            length = f": it has {len(line.value)} characters" if len(line.value) != 44 else ""
             hint = "44 characters that end in '=', as wg genkey or towpath tunnel keygen make them"
-            raise self._fault(line.number, f"{name} is not a key in base64", hint) from None
+            raise self._fault(line.number, f"{name} is not a key in base64{length}", hint) from None
         return raw
 
     def _number(self, section: _Section, key: str, least: int, most: int) -> int | None:
@@ -203,18 +215,14 @@ class _Reader:
                 raise self._fault(number, f"Address: {word!r} is no address", "for example 10.0.0.2/32") from None
         if not addresses:
             raise self._fault(section.number, "[Interface] has no Address", "for example Address = 10.0.0.2/32")
-        dns, search = [], []
-        for word, _number in self._words(section, "DNS"):
-            try:
-                dns.append(str(ip_address(word)))
-            except ValueError:
-                search.append(word)
+        dns, match, search = self._dns(section)
         return WireGuardConfig(
             private_key=PrivateKey(secret),
             addresses=tuple(addresses),
             peers=peers,
-            dns=tuple(dns),
-            search=tuple(search),
+            dns=dns,
+            search=search,
+            match=match,
             mtu=self._number(section, "MTU", *_MTU),
             listen_port=self._number(section, "ListenPort", 0, 65_535),
             ignored=tuple(
@@ -223,6 +231,32 @@ class _Reader:
                 if key in _REASONS
             ),
         )
+
+    def _dns(self, section: _Section) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Servers, domains that are theirs alone, search domains."""
+        servers: list[str] = []
+        match: list[str] = []
+        search: list[str] = []
+        for word, number in self._words(section, "DNS"):
+            try:
+                servers.append(str(ip_address(word)))
+                continue
+            except ValueError:
+                pass
+            try:
+                DnsSettings(match_domains=(word.removeprefix("~").rstrip("."),))
+            except ConfigInvalid:
+                hint = "addresses of servers, search domains, and ~DOMAIN for what only they are asked for"
+                raise self._fault(number, f"DNS: {word!r} is no address and no domain", hint) from None
+            domain = word.rstrip(".")
+            if domain.startswith("~"):
+                match.append(domain[1:])
+            elif domain:
+                search.append(domain)
+        if match and not servers:
+            first = section.lines["DNS"][0].number
+            raise self._fault(first, f"DNS: ~{match[0]} without a server", "DNS = ADDRESS, ~DOMAIN")
+        return tuple(servers), tuple(match), tuple(search)
 
     def _peer(self, section: _Section) -> PeerConfig:
         public = self._key(section, "PublicKey")
@@ -237,14 +271,13 @@ class _Reader:
         keepalive = self._one(section, "PersistentKeepalive")
         off = keepalive is not None and keepalive.value.lower() == "off"
         endpoint = self._one(section, "Endpoint")
-        first = self._one(section, "AllowedIPs")
         return PeerConfig(
             public_key=public,
             preshared_key=self._key(section, "PresharedKey"),
             allowed=tuple(allowed),
             endpoint=self._endpoint(endpoint) if endpoint is not None else None,
             keepalive=0 if off else self._number(section, "PersistentKeepalive", 0, 65_535) or 0,
-            allowed_line=first.number if first is not None else 0,
+            endpoint_line=endpoint.number if endpoint is not None else 0,
         )
 
     def _endpoint(self, line: _Line) -> tuple[str, int]:

@@ -17,12 +17,12 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import msgspec
 
 from towpath.errors import ConfigInvalid, PeerViolation
+from towpath.extensions.support.peer_links import PeerLinks, place
 from towpath.extensions.wireguard.config import PeerConfig, WireGuardConfig, read_config
 from towpath.extensions.wireguard.device import Device, whole_packet
 from towpath.extensions.wireguard.keypair import REJECT_AFTER_TIME
@@ -31,17 +31,13 @@ from towpath.extensions.wireguard.rows import joined, open_row, seal_super_packe
 from towpath.providers import (
     DatagramLink,
     Datagrams,
-    DisconnectCause,
     DnsSettings,
     Packet,
     PacketTunnelProvider,
-    TunnelFailed,
     TunnelSettings,
     join_packets,
 )
 
-_FIRST_ANSWER = 20.0
-"""Seconds in which a peer has to answer when the tunnel starts."""
 _MTU = 1420
 _TICK = 1.0
 _REASSERTED_AFTER = 15.0
@@ -70,65 +66,43 @@ class WireGuard(PacketTunnelProvider[Config]):
             self.log(line, "debug")
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
-        self._links: dict[Peer, DatagramLink] = {}
-        self._dialled: list[Peer] = []
-        self._listening: DatagramLink | None = None
+        self._links: PeerLinks[Peer] = PeerLinks(self, self._receive)
         self._answered = asyncio.Event()
         self._device = Device(config.private_key, wall=self.tunnel.now)
         await self._open_links(config)
         await self.set_settings(self._settings(config))
         self.packets.deliver_to(self._send)
         now = self.tunnel.boot_time()
-        for peer in self._dialled:
+        for peer in self._links.dialled:
             self._device.initiate(peer, now, wanted=True)
         self._flush()
         self._wake_within(_TICK)
-        if self._dialled:
-            await self._await_answer(config)
+        if self._links.dialled:
+            hint = (
+                f"does that server know this PublicKey ({_text(self._device.key.public)}), are its PublicKey and "
+                f"Endpoint in {self.config.name} right, is this machine's clock, does a firewall drop UDP?"
+            )
+            await self._links.first_answer(self._answered, self._device.drops, hint)
 
     async def _open_links(self, config: WireGuardConfig) -> None:
         for entry in config.peers:
             peer = self._device.add(_peer(entry))
             if entry.endpoint is not None:
-                link = await self.connect(*entry.endpoint)
-                peer.endpoint = link.remote
-                self._links[peer] = link
-                self._dialled.append(peer)
-                link.deliver_to(partial(self._receive, link))
-        if len(self._dialled) == len(config.peers):
+                await self._links.dial(peer, *entry.endpoint, f"{self.config.name}:{entry.endpoint_line}")
+        if len(self._links.dialled) == len(config.peers):
             return
-        if config.listen_port is None:
-            if not self._dialled:
-                where, hint = (
-                    self.config.name,
-                    "Endpoint = HOST:PORT in [Peer]; for a server, ListenPort in [Interface]",
-                )
-                raise ConfigInvalid(where, "no peer has an Endpoint, and there is no ListenPort", hint)
-            return
-        self._listening = await self.listen(config.listen_port)
-        self._listening.deliver_to(partial(self._receive, self._listening))
+        if config.listen_port is not None:
+            await self._links.listen(config.listen_port)
 
     def _settings(self, config: WireGuardConfig) -> TunnelSettings:
-        remote = self._dialled[0].endpoint if self._dialled else None
+        remote = self._links.dialled[0].endpoint if self._links.dialled else None
         return TunnelSettings(
             remote=remote[0] if remote else "",
             addresses=tuple(str(one) for one in config.addresses),
             included=tuple(dict.fromkeys(str(one) for peer in config.peers for one in peer.allowed)),
-            dns=DnsSettings(servers=config.dns, search=config.search) if config.dns or config.search else None,
+            dns=_dns(config),
             mtu=config.mtu or _MTU,
         )
-
-    async def _await_answer(self, config: WireGuardConfig) -> None:
-        try:
-            await asyncio.wait_for(self._answered.wait(), _FIRST_ANSWER)
-        except TimeoutError:
-            names = ", ".join(f"{peer.endpoint[0]}:{peer.endpoint[1]}" for peer in config.peers if peer.endpoint)
-            raise TunnelFailed(
-                DisconnectCause.SERVER_NOT_RESPONDING,
-                f"no answer from {names} in {_FIRST_ANSWER:g} s",
-                f"does that server know this PublicKey ({_text(self._device.key.public)}), are its PublicKey, the "
-                "PresharedKey and the Endpoint right, does a firewall drop UDP?",
-            ) from None
 
     def stop(self, reason: object) -> None:
         if getattr(self, "_timer", None) is not None and self._timer is not None:
@@ -162,16 +136,9 @@ class WireGuard(PacketTunnelProvider[Config]):
         self._flush()  # what came before goes before
         data, size, _count = sealed
         peer.note_sent(len(data), now, data=True)
-        self._link(peer, [data], size)
+        self._links.send(peer, [data], size)
         device.keep_fresh(peer, keypair, now)
         return True
-
-    def _link(self, peer: Peer, parts: list[bytes] | list[memoryview], size: int) -> None:
-        link = self._links.get(peer)
-        if link is not None:
-            link.send(parts, size)
-        elif self._listening is not None and peer.endpoint is not None:
-            self._listening.send(parts, size, peer.endpoint)
 
     def _flush(self) -> None:
         device = self._device
@@ -180,25 +147,17 @@ class WireGuard(PacketTunnelProvider[Config]):
             last: Peer | None = None
             for peer, message in device.take_outgoing():
                 if peer is not last and last is not None:
-                    self._send_batch(last, batch)
+                    self._links.send_each(last, batch)
                     batch = []
                 last = peer
                 batch.append(message)
             if last is not None:
-                self._send_batch(last, batch)
+                self._links.send_each(last, batch)
             self._wake_within(_TICK)
         if device.to_endpoint:
-            if self._listening is not None:
-                for endpoint, message in device.to_endpoint:
-                    self._listening.send([message], 0, endpoint)
+            for endpoint, message in device.to_endpoint:
+                self._links.answer(endpoint, message)
             device.to_endpoint.clear()
-
-    def _send_batch(self, peer: Peer, batch: list[bytes]) -> None:
-        link = self._links.get(peer)
-        if link is not None:
-            link.send_each(batch)
-        elif self._listening is not None and peer.endpoint is not None:
-            self._listening.send_each(batch, peer.endpoint)
 
     # In.
 
@@ -255,7 +214,7 @@ class WireGuard(PacketTunnelProvider[Config]):
 
     def _after(self) -> None:
         self._flush()
-        if not self._answered.is_set() and any(peer.handshakes for peer in self._dialled):
+        if not self._answered.is_set() and any(peer.handshakes for peer in self._links.dialled):
             self._answered.set()
         if self.reasserting:
             self._reassert(self.tunnel.boot_time())
@@ -283,8 +242,8 @@ class WireGuard(PacketTunnelProvider[Config]):
 
     def _reassert(self, now: float) -> None:
         """Whether a handshake is tried for long without an answer."""
-        if self._answered.is_set() and self._dialled:
-            self.reasserting = all(_tries_for(peer, now) > _REASSERTED_AFTER for peer in self._dialled)
+        if self._answered.is_set() and self._links.dialled:
+            self.reasserting = all(_tries_for(peer, now) > _REASSERTED_AFTER for peer in self._links.dialled)
 
     def wake(self) -> None:
         self._tick()
@@ -292,7 +251,7 @@ class WireGuard(PacketTunnelProvider[Config]):
     def network_changed(self) -> None:
         """Tells the peers where we are now: they answer to where the last message came from."""
         now = self.tunnel.boot_time()
-        for peer in self._dialled:
+        for peer in self._links.dialled:
             self._device.keepalive(peer, now)
         self._flush()
 
@@ -301,7 +260,7 @@ class WireGuard(PacketTunnelProvider[Config]):
         return {
             "public_key": _text(config.private_key.public),
             "addresses": [str(one) for one in config.addresses],
-            "dns": [*config.dns, *config.search],
+            "dns": [*config.dns, *config.search, *(f"~{one}" for one in config.match)],
             "mtu": config.mtu or _MTU,
             "peers": [
                 f"{_text(peer.public_key)} at {_place(peer)} for {', '.join(map(str, peer.allowed)) or 'nothing'}"
@@ -321,7 +280,7 @@ class WireGuard(PacketTunnelProvider[Config]):
             "peers": [
                 {
                     "public_key": _text(peer.public),
-                    "endpoint": peer.endpoint and "{}:{}".format(*peer.endpoint),
+                    "endpoint": peer.endpoint and place(*peer.endpoint),
                     "allowed": [str(one) for one in peer.allowed],
                     "last_handshake": peer.last_handshake or None,
                     "handshakes": peer.handshakes,
@@ -334,6 +293,13 @@ class WireGuard(PacketTunnelProvider[Config]):
         }
 
 
+def _dns(config: WireGuardConfig) -> DnsSettings | None:
+    if not config.dns and not config.search:
+        return None
+    match = config.match or None
+    return DnsSettings(servers=config.dns, search=config.search, match_domains=match, match_domains_no_search=True)
+
+
 def _peer(entry: PeerConfig) -> Peer:
     return Peer(
         entry.public_key,
@@ -344,7 +310,7 @@ def _peer(entry: PeerConfig) -> Peer:
 
 
 def _place(entry: PeerConfig) -> str:
-    return "{}:{}".format(*entry.endpoint) if entry.endpoint else "an unknown place"
+    return place(*entry.endpoint) if entry.endpoint else "an unknown place"
 
 
 def _tries_for(peer: Peer, now: float) -> float:
