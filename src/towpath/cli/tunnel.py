@@ -166,6 +166,8 @@ def _described(one: dict[str, Any]) -> str:
     error = one.get("last_error")
     if error:
         lines.append(f"  last error    {error['reason']} ({error['cause']})")
+    if one.get("network") is False:
+        lines.append("  network       there is none: no default route by a link that carries anything")
     if one.get("implementation"):
         lines.append(f"  spoken by     {one['implementation']}")
     lines += [f"  path          from {path['from']} to {path['to']}" for path in one.get("paths", [])]
