@@ -358,7 +358,8 @@ for line in sys.stdin:
         assert status["paths"][0]["from"] == tunnels.lab["client"].address4
         shown = _tunnel(tunnels, "status").stdout
         assert "wireguard: connected, for" in shown
-        assert "Towpath, in user space" in shown
+        assert "Towpath, in user space; " in shown
+        assert ("this kernel has none of its own" in shown) is (status["kernel_has_wireguard"] is False)
         assert tunnels.client.secret not in shown
         file = tmp_path / "inner.pcapng"
         command = [TOWPATH, "tunnel", "capture", "-w", str(file), "--seconds", "30"]
