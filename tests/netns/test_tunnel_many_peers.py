@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.netns.test_host_tunnel import status, tunnel
@@ -21,6 +22,8 @@ from towpath.testing.plan import LabPlan
 
 PROGRAM = str(Path(__file__).parents[2] / "benchmarks" / "programs" / "idle_peers.py")
 PEERS = 100
+Make = Callable[[Path, Key, list[Key]], tuple[str, int, str]]
+"""Writes a server's file: gives its target, its port, and what stands before each message, in hexadecimal."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def lab() -> Iterator[Lab]:
 @contextmanager
 def idle(lab: Lab, port: int, server: Key, prefix: str, keys: list[Key]) -> Iterator[None]:
     words = [sys.executable, PROGRAM, lab["server"].address4, str(port), server.public, prefix, "25"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with lab["clients"].popen(words, text=True, **pipes) as process:
         try:
             assert process.stdin is not None
@@ -83,11 +86,9 @@ def wire_tunnel(folder: Path, server: Key, keys: list[Key]) -> tuple[str, int, s
 
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("make", [wireguard, wire_tunnel], ids=["wireguard", "wire-tunnel"])
-def test_a_hundred_idle_peers_have_a_session_each_and_cost_little_memory(
-    lab: Lab, tmp_path: Path, make: type[object]
-) -> None:
+def test_a_hundred_idle_peers_have_a_session_each_and_cost_little_memory(lab: Lab, tmp_path: Path, make: Make) -> None:
     server, keys = Key.make(), [Key.make() for _ in range(PEERS)]
-    target, port, prefix = make(tmp_path, server, keys)  # type: ignore[call-arg,misc]
+    target, port, prefix = make(tmp_path, server, keys)
     with tunnel(lab["server"], target, "t0") as held:
         assert status(held)["state"] == "connected"
         before = kilobytes(held.pid)
