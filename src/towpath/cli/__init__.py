@@ -5,11 +5,12 @@ Each subcommand is a module of its own, imported only when it is asked for: `tow
 
 from __future__ import annotations
 
+import os
 import sys
 
 from towpath.errors import TowpathError
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 EXIT_TOWPATH_FAILED = 125
 
@@ -39,3 +40,20 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_TOWPATH_FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def program() -> None:
+    """The process of the command: `main`, and its end.
+
+    A run has closed what it opened. To take the interpreter apart behind it would be a tenth of the time that everybody
+    waits for a short one, so the process just ends.
+    """
+    code = main()
+    if sys.argv[1:2] != ["run"]:
+        sys.exit(code)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # its reader has gone, or it is closed for that
+        code = 141
+    os._exit(code)
