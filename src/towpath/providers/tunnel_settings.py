@@ -164,6 +164,8 @@ class TunnelSettings(Struct, frozen=True, kw_only=True, dict=True):
         if not any(ip_interface(text).version == version for text in self.addresses):
             return ()
         wanted = [one for one in _networks("included", self.included) if one.version == version]
+        if self.exclude_local and self.dns is not None:  # its own servers are not the local network's
+            wanted += [one for one in map(ip_network, self.dns.servers) if one.version == version]
         out = self.left_out(version)
         within = [one for one in wanted if any(one.subnet_of(left) for left in out)]  # type: ignore[arg-type]
         if self.include_all:
