@@ -46,9 +46,9 @@ def plan_names(settings: TunnelSettings | None, system: list[str]) -> NamePlan:
         return NamePlan(system_group(within)) if within else NamePlan(Group(()), warning=_NOBODY)
     own = system_group(list(dns.servers))
     beyond = "" if any(settings.refusal(one) is None for one in dns.servers) else _beyond(dns.servers)
-    if dns.match_domains is None or "" in dns.match_domains:
+    if dns.takes_all:
         return NamePlan(own, warning=beyond)
-    domains = (own._replace(match_domains=tuple(dns.match_domains)),) if dns.match_domains else ()
+    domains = (own._replace(match_domains=dns.match_domains),) if dns.match_domains else ()
     if leads_everywhere(settings):
         return NamePlan(system_group(within) if within else own, domains, warning=beyond)
     by_host = frozenset(one for one in system if not _carried(settings, one))

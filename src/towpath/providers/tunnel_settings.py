@@ -70,9 +70,14 @@ class DnsSettings(Struct, frozen=True, kw_only=True):
                 if domain and not _DOMAIN.fullmatch(domain):
                     raise ConfigInvalid(f"dns.{name}", f"{domain!r} is no domain", "corp.example, without a last dot")
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether every name is resolved by these servers."""
+        return self.match_domains is None or "" in self.match_domains
+
     def takes(self, name: str) -> bool:
         """Whether a name is resolved by these servers."""
-        if self.match_domains is None or "" in self.match_domains:
+        if self.match_domains is None or self.takes_all:
             return True
         return any(f".{name.lower()}".endswith(f".{domain.lower()}") for domain in self.match_domains)
 
