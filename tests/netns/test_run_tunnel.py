@@ -386,6 +386,7 @@ for line in sys.stdin:
         assert status["paths"][0]["from"] == tunnels.lab["client"].address4
         shown = _tunnel(tunnels, "status").stdout
         assert "wireguard: connected, for" in shown
+        assert f"names         all, of {INNER4}" in shown
         assert "Towpath, in user space; " in shown
         assert ("this kernel has none of its own" in shown) is (status["kernel_has_wireguard"] is False)
         assert tunnels.client.secret not in shown

@@ -188,6 +188,11 @@ def _described(one: dict[str, Any]) -> str:
         }.get(str(one.get("kernel_has_wireguard")), "")
         lines.append(f"  spoken by     {one['implementation']}{kernel}")
     lines += [f"  path          from {path['from']} to {path['to']}" for path in one.get("paths", [])]
+    names = one.get("names")
+    if names:
+        domains = names["domains"]
+        whose = "all" if domains is None else " and ".join(domains) or "none"
+        lines.append(f"  names         {whose}, of {', '.join(names['servers'])}")
     for peer in one.get("peers", []):
         last = f"{_ago(peer['last_handshake'])} ago" if peer.get("last_handshake") else "never"
         lines.append(f"  peer          {peer['public_key']} at {peer['endpoint']}")

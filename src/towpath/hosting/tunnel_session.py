@@ -156,6 +156,7 @@ class TunnelSession:
             "last_error": failure and {"cause": failure.cause.words, "reason": str(failure)},
             "device": self._attachment.name,
             "paths": self._links.paths,
+            "names": _names(self.settings),
             "settings": make_plan(self.settings).text().splitlines() if self.settings is not None else [],
         }
 
@@ -372,6 +373,14 @@ class TunnelSession:
         if self._paths.fileno() >= 0:
             self._loop.forget(self._paths.fileno())
             self._paths.close()
+
+
+def _names(settings: TunnelSettings | None) -> dict[str, Any] | None:
+    """Whom the settings would have asked for names: for all, where no `domains` are given."""
+    dns = settings.dns if settings is not None else None
+    if dns is None or not dns.servers:
+        return None
+    return {"servers": list(dns.servers), "domains": None if dns.takes_all else list(dns.match_domains or ())}
 
 
 def _answer(waiting: Callable[[Any], None] | None, value: object) -> None:
