@@ -27,6 +27,7 @@ want=$(cat requirements/* pyproject.toml scripts/setup.sh | sha256sum)
 if [ "${1:-}" = peers ]; then
     [ "$want" = "$(cat .cache/peers.stamp 2>/dev/null)" ] || debian requirements/debian.txt requirements/debian-peers.txt
     scripts/peers-npm.sh
+    scripts/peers-resolved.sh
 fi
 [ "$want" != "$(cat .cache/setup.stamp 2>/dev/null)" ] || [ ! -x .venv/bin/towpath ] || {
     [ "${1:-}" != peers ] || { scripts/peers-pypi.sh; echo "$want" >.cache/peers.stamp; }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 
-from tests.fuzz import layers, secure_layers, tunnels
+from tests.fuzz import layers, secure_layers, signed_answers, tunnels
 from tests.fuzz.quic_packets import crypto, hello, seal
 
 from towpath.dns_proxy.cache import WireCache, key_of
@@ -507,6 +507,7 @@ ENTRIES: dict[str, Entry] = (
     }
     | layers.ENTRIES
     | secure_layers.ENTRIES
+    | signed_answers.ENTRIES
     | tunnels.ENTRIES
 )
 
@@ -661,5 +662,6 @@ SEEDS: dict[str, tuple[bytes, ...]] = (
     }
     | layers.SEEDS
     | secure_layers.SEEDS
+    | signed_answers.SEEDS
     | tunnels.SEEDS
 )

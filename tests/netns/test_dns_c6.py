@@ -6,6 +6,7 @@ import os
 import re
 import select
 import socket
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from tests.support.encrypted_dns import Certificates, unbound
 from tests.support.filters import Author
 from tests.support.peers import need
-from tests.support.running import Runner
+from tests.support.running import Runner, python
 
 from towpath.dns_proxy.cache import Entry, WireCache, key_of
 from towpath.dns_proxy.groups import Group, Groups
@@ -85,6 +86,50 @@ def test_c6_a1_descriptors_stay_below_the_cap_and_return(world: Lab, tmp_path: P
         assert at_once > 80, said
         assert said.count("192.0.2.80") == 100
         assert most - before <= MOST_SOCKETS
+        ended = time.monotonic()
+        while descriptors(process.pid) > before + 5:
+            assert time.monotonic() - ended < 30
+            select.select([], [], [], 0.05)
+
+
+SEQUENTIAL = int(os.environ.get("TOWPATH_DNS_SEQUENTIAL", "4000"))
+"""Questions of which each waits for the answer to the one before: all 100,000 of the requirement take minutes."""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("known", [False, True], ids=["a name each", "one name"])
+def test_c6_a1_questions_one_after_the_other_leave_nothing_open(world: Lab, tmp_path: Path, known: bool) -> None:
+    """A socket for each question, as each `dig` has one, and never two questions under way."""
+    names = [f"q{0 if known else at}.many.test" for at in range(SEQUENTIAL)]
+    (tmp_path / "names").write_text("\n".join(names))
+    program = """
+    import socket, sys
+    print("ready", flush=True)
+    sys.stdin.readline()
+    answered = 0
+    for at, name in enumerate(open(sys.argv[1]).read().split()):
+        labels = b"".join(bytes((len(label),)) + label.encode() for label in name.split(".")) + b"\\0"
+        query = (at & 0xFFFF).to_bytes(2, "big") + b"\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0" + labels + b"\\0\\1\\0\\1"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.settimeout(10)
+            one.sendto(query, ("192.0.2.2", 53))
+            answer = one.recv(512)
+        answered += answer[:2] == query[:2] and answer.endswith(b"\\xc0\\0\\2\\x50")
+    print("answered", answered, flush=True)
+    sys.stdin.readline()
+    """
+    command = [*python(textwrap.dedent(program)), str(tmp_path / "names")]
+    with Runner(world, "client", tmp_path).popen(command=command, stdin=-1, stdout=-1) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        before = most = descriptors(process.pid)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        while not select.select([process.stdout], [], [], 0.05)[0]:
+            most = max(most, descriptors(process.pid))
+        assert process.stdout.readline() == f"answered {SEQUENTIAL}\n"
+        assert most - before <= 16  # as many ports as a server has, not as many as questions were asked
         ended = time.monotonic()
         while descriptors(process.pid) > before + 5:
             assert time.monotonic() - ended < 30

@@ -57,6 +57,7 @@ def test_each_verdict_is_what_a_program_sees(run: Runner, author: Author) -> Non
     assert "timed out" in done.out or "no servers could be reached" in done.out
     reasons = {flow["name"]: flow["reason"] for flow in done.flows if flow["type"] == "dns"}
     assert reasons["ads.test"] == "the DNS proxy mine: an advertiser's"
+    assert {flow["rule"] for flow in done.flows if flow["name"] in reasons} == {"DNS proxy mine"}
     assert set(reasons) == {"ads.test", "zero.test", "closed.test", "lost.test"}
 
 
@@ -236,7 +237,10 @@ def test_new_code_takes_over_and_what_was_answered_before_is_forgotten(
     ("body", "words"),
     [
         ("def start(self):\n    return DNSProxySettings((DNSSettings(('nowhere',)),))", "not an address"),
-        ("def start(self):\n    return DNSProxySettings((DNSSettings(()),))", "settings without a server"),
+        (
+            "def start(self):\n    return DNSProxySettings((DNSSettings(trust_anchors=('x',), requires_dnssec=True),))",
+            "'x' is no trust anchor",
+        ),
         ("def handle_querry(self, query):\n    return Forward()", "there is no hook 'handle_querry'"),
         ("def handle_query(self):\n    return Forward()", "is called with (self, query)"),
     ],

@@ -88,7 +88,9 @@ def test_every_question_comes_to_it_whomever_it_addresses(world: Lab, mine: str)
     with proxied(world, mine) as process:
         for words in (["own.many.test"], ["@203.0.113.9", "own.many.test"], ["+tcp", "@203.0.113.9", "own.many.test"]):
             assert dig(world, *words) == "192.0.2.99", words
-        assert dig(world, "@2001:db8:77::9", "own.many.test") in ("192.0.2.99", "")
+        for server in (world["resolver"].address6, "2001:db8:77::9", "::1"):
+            assert dig(world, f"@{server}", "own.many.test") == "192.0.2.99", server
+            assert dig(world, "+tcp", f"@{server}", "own.many.test") == "192.0.2.99", server
         assert dig(world, "other.many.test") == "192.0.2.80"
         out, _ = process.communicate("", timeout=20)
     facts = said(out)
@@ -96,6 +98,20 @@ def test_every_question_comes_to_it_whomever_it_addresses(world: Lab, mine: str)
     assert {"name": "other.many.test", "program": "dig", "scope": "host"} in facts
     assert out.endswith("closed\n")
     assert "towpath" not in tables(world)
+
+
+def test_it_forgets_answers_and_says_how_many_it_kept(world: Lab, mine: str) -> None:
+    with proxied(world, mine) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for name in ("n1.many.test", "n1.many.test", "n1.many.test", "n2.many.test"):
+            dig(world, name)
+        process.stdin.write("rates\nflush n1.many.test\nflush *.test\nflush\nflush a..b\n")
+        process.stdin.flush()
+        heard = [
+            line.removesuffix("\n") for line in (process.stdout.readline() for _ in range(7)) if "said" not in line
+        ]
+    assert heard == ["2 hits, 2 misses", "1 flushed", "1 flushed", "0 flushed", "not a domain name: 'a..b'"]
 
 
 def test_what_it_forwards_does_not_come_back_to_it(world: Lab, mine: str) -> None:

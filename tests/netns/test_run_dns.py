@@ -42,6 +42,27 @@ def test_what_is_kept_is_still_evidence_for_flows(run: Runner, world: Lab) -> No
     assert (done.code, done.out) == (0, "True\n" * 3)
 
 
+def test_what_is_no_question_is_told_so_and_an_answer_is_left_alone(run: Runner) -> None:
+    program = """
+    def told(data, ask=ask):
+        try:
+            answer = ask("192.0.2.2", data)
+        except TimeoutError:
+            return "nothing"
+        return answer[:2] == data[:2], answer[3] & 15, len(answer)
+
+    print(told(question("web.test", counts=(2, 0, 0, 0))), told(question("web.test")[:20]))
+    print(told(question("web.test", flags=0x2900)), told(question("web.test", flags=0x2900), ask_stream))
+    print(told(question("web.test", flags=0x8180)), told(b"short"))
+    """
+    done = run("--allow", "web.test:80", command=python(EVADE + textwrap.dedent(program)))
+    assert done.out.splitlines() == [
+        "(True, 1, 12) (True, 1, 12)",  # FORMERR
+        "(True, 4, 12) (True, 4, 12)",  # NOTIMP
+        "nothing nothing",  # two servers would talk to each other for ever
+    ]
+
+
 def test_a_name_that_is_refused_is_refused_each_time(run: Runner) -> None:
     program = """
     for _ in range(3):

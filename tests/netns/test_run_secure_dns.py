@@ -27,6 +27,17 @@ def test_advertisers_are_not_found_and_everything_else_is(run: Runner, tmp_path:
     assert "it is on ads.txt" in done.err
 
 
+def test_short_names_are_tried_in_the_domains_of_the_settings(run: Runner, tmp_path: Path) -> None:
+    given = config(tmp_path, 'search = ["nowhere.test", "web.test."]\n')
+    done = run(
+        "--dns", given, command="grep ^search /etc/resolv.conf; getent ahostsv4 www | head -1; cat /etc/resolv.conf"
+    )
+    search, found, *_ = done.out.splitlines()
+    assert search == "search nowhere.test web.test"
+    assert found.split()[-1] == "www.web.test"
+    assert run("--dns", config(tmp_path, 'search = ["a b"]'), command="true").code == 125
+
+
 def test_a_domain_is_asked_of_a_server_of_its_own(run: Runner, world: Lab, tmp_path: Path) -> None:
     """The default server does not exist, so only the domain resolves."""
     text = f"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from towpath.errors import Misuse
 from towpath.hosting.bundle import find_bundle
 from towpath.hosting.host_dns import HostDns
 
@@ -22,6 +23,14 @@ def main() -> None:
                 host_dns.sleep()
             elif line == "wake\n":
                 host_dns.wake()
+            elif line == "rates\n":
+                rates = host_dns.rates().result()
+                tell(f"{rates['hits']} hits, {rates['misses']} misses")
+            elif line.startswith("flush"):
+                try:
+                    tell(f"{host_dns.flush(*line.split()[1:]).result()} flushed")
+                except Misuse as error:
+                    tell(str(error))
     tell("closed")
 
 

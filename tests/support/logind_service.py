@@ -1,6 +1,7 @@
 """Speaks as logind on a bus: ``python -m tests.support.logind_service BUS``; says "ready".
 
 For each line of its input, "sleep" or "wake", it sends the signal; after "sleep" it says "let go" when the lock is.
+After "wait" it says "held" once somebody holds a lock.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ async def serve(address: str) -> None:
     say("ready")
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         word = line.strip()
+        if word == "wait":
+            await held.wait()
+            say("held")
+            continue
         await bus.send(Message.new_signal(PATH, MANAGER, "PrepareForSleep", "b", [word == "sleep"]))
         if word == "sleep":
             await held.wait()

@@ -22,6 +22,7 @@ examples:
   towpath resolve news.example --server 192.0.2.53    ask one server; 192.0.2.53#5353 for another port
   towpath resolve news.example --server tls://dns.example@192.0.2.53          over TLS; also https:// and quic://
   towpath resolve news.example --compare --server 192.0.2.53 --server https://dns.example/dns-query
+  towpath resolve news.example --dnssec               is it what its zone signed, and if not, why
   towpath resolve wiki --search                       with the search domains of resolv.conf
   towpath resolve 192.0.2.1 --type PTR                the name of an address
   towpath resolve news.example --explain              why each address stands where it does, and what a race would do
@@ -50,6 +51,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", action="store_true", help="ask each --server, and show them side by side")
     parser.add_argument("--ca", metavar="FILE.pem", default="", help="trust these authorities, not the system's")
     parser.add_argument("--identity", metavar="FILE.pem", default="", help="show this certificate, with its key")
+    parser.add_argument("--dnssec", action="store_true", help="validate what is answered (DNSSEC)")
+    parser.add_argument(
+        "--trust-anchor",
+        metavar="RECORD",
+        action="append",
+        default=[],
+        help='a DS or DNSKEY record to begin at, as in "lab.test. IN DS 7 13 2 0a1b..."; the root\'s are known',
+    )
     parser.add_argument("--tcp", action="store_true", help="ask over TCP from the start")
     parser.add_argument("--search", action="store_true", help="try the search domains of resolv.conf too")
     parser.add_argument("--system", action="store_true", help="ask getaddrinfo(3), as most programs do")
@@ -62,8 +71,11 @@ def _call(options: argparse.Namespace) -> int:
     import asyncio
 
     name, kinds = _question(options)
-    if options.system and (options.server or options.tcp or options.search or options.compare):
-        raise Misuse("--system asks getaddrinfo alone: it knows nothing of --server, --tcp, --search and --compare")
+    options.dnssec = options.dnssec or bool(options.trust_anchor)
+    if options.system and (options.server or options.tcp or options.search or options.compare or options.dnssec):
+        raise Misuse(
+            "--system asks getaddrinfo alone: it knows nothing of --server, --tcp, --search, --compare and --dnssec"
+        )
     if options.compare:
         from towpath.cli.resolve_compare import compare
 
@@ -106,7 +118,13 @@ async def _resolve(options: argparse.Namespace, name: str, kinds: list[str]) -> 
     servers = None
     if options.server or options.tcp:
         servers = [one for text in options.server or _configured() for one in await servers_of(text, tcp=options.tcp)]
-    async with Resolver(servers=servers, search=None if options.search else (), dial=dial_of(options)) as resolver:
+    async with Resolver(
+        servers=servers,
+        search=None if options.search else (),
+        dial=dial_of(options),
+        requires_dnssec=options.dnssec,
+        trust_anchors=options.trust_anchor,
+    ) as resolver:
         return await resolver.resolve(name, kinds)
 
 
@@ -183,6 +201,9 @@ def _print(resolution: Resolution, error: ResolutionFailed | None) -> None:
             print(clean(f"{answer.kind}: the resolver says: {extended}"))
         for trouble in answer.troubles:
             print(clean(f"{answer.kind}: {trouble}"))
+        if answer.validated in ("secure", "insecure"):
+            words = "signed by its zone" if answer.validated == "secure" else "nobody signs it"
+            print(f"{answer.kind}: {answer.validated}: {words}")
     if error is not None:
         print(clean(f"towpath resolve: {error}"), file=sys.stderr)
         if error.hint:

@@ -50,7 +50,13 @@ async def _ask_all(options: argparse.Namespace, name: str, kinds: list[str]) -> 
             servers = await servers_of(text, tcp=options.tcp)
         except ResolutionFailed as failed:
             return Resolution(name, name, (), 0.0), f"its own name: {failed}"
-        async with Resolver(servers=servers, search=(), dial=dial) as resolver:
+        async with Resolver(
+            servers=servers,
+            search=(),
+            dial=dial,
+            requires_dnssec=options.dnssec,
+            trust_anchors=options.trust_anchor,
+        ) as resolver:
             try:
                 return await resolver.resolve(name, kinds), ""
             except ResolutionFailed as failed:

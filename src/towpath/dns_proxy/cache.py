@@ -133,6 +133,15 @@ class WireCache:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def rates(self) -> dict[str, int]:
+        """How many questions were answered from here since the beginning, how many of them with old answers, and not.
+
+        >>> WireCache().rates()
+        {'hits': 0, 'misses': 0, 'stale': 0}
+        """
+        waiting = sum(ready.hits for ready in self.ready.values())
+        return {"hits": self.hits + waiting, "misses": self.misses, "stale": self.stale}
+
     def tail(self, ready: Ready, second: int) -> bytes | None:
         """What to send after the id in this second; `None` when its time has passed."""
         entry = ready.entry
@@ -220,15 +229,18 @@ class WireCache:
             entry.renewing = False
         return entry if self.expired == "allow" else None
 
-    def flush(self, name: bytes | None = None) -> int:
-        """Forgets everything, or what is kept of one name (in wire form, lower case); gives how many answers."""
+    def flush(self, name: bytes | None = None, *, below: bool = False) -> int:
+        """Forgets everything, or what is kept of one name (in wire form, lower case), or of all `below` it.
+
+        Gives how many answers that were.
+        """
         if name is None:
             count = len(self._entries)
             self._entries.clear()
             self.ready.clear()
             self.bytes = 0
             return count
-        gone = [entry for key, entry in self._entries.items() if key[:-5] == name]
+        gone = [entry for key, entry in self._entries.items() if _is(key[:-5], name, below=below)]
         for entry in gone:
             self._drop(entry)
         return len(gone)
@@ -274,3 +286,15 @@ class WireCache:
                     return
             else:
                 self._drop(entry)
+
+
+def _is(name: bytes, wanted: bytes, *, below: bool) -> bool:
+    """Whether a name is the one that is wanted, or is `below` it; both in wire form."""
+    if not below:
+        return name == wanted
+    at = 0
+    while len(name) - at > len(wanted):
+        at += 1 + name[at]
+        if name[at:] == wanted:
+            return True
+    return False

@@ -11,11 +11,12 @@ _SHOWN = 40
 
 
 class _Count:
-    __slots__ = ("asked", "cached", "programs", "refused", "seconds")
+    __slots__ = ("asked", "cached", "programs", "reason", "refused", "seconds")
 
     def __init__(self) -> None:
         self.asked = self.cached = self.refused = 0
         self.seconds = 0.0
+        self.reason = ""
         self.programs: dict[str, None] = {}
 
 
@@ -53,9 +54,11 @@ class NameCounts:
         else:
             count.seconds = seconds
 
-    def refuse(self, name: str, program: str) -> None:
-        """A question was refused."""
-        self._count(name, program).refused += 1
+    def refuse(self, name: str, program: str, reason: str) -> None:
+        """A question was refused, and why."""
+        count = self._count(name, program)
+        count.refused += 1
+        count.reason = reason
         self.refused += 1
 
     def answered(self, server: str, seconds: float) -> None:
@@ -76,6 +79,7 @@ class NameCounts:
                     "asked": count.asked,
                     "cached": count.cached,
                     "refused": count.refused,
+                    "reason": count.reason or None,
                     "programs": list(count.programs),
                     "milliseconds": round(count.seconds * 1000, 2),
                 }

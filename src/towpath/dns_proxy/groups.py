@@ -15,13 +15,16 @@ class Group(NamedTuple):
 
     `match_domains`: only these names and what is below them; () is every name. `mode`: "failover" asks the first that
     is well, the next when it does not answer; "race" asks two at once. `allow_failover`: when none of them answers, the
-    group for every name is asked.
+    group for every name is asked. `requires_dnssec`: what they answer is validated, under `trust_anchors` (records as
+    zone files have them) and the root's.
     """
 
     upstreams: tuple[Upstream, ...]
     match_domains: tuple[str, ...] = ()
     mode: Literal["failover", "race"] = "failover"
     allow_failover: bool = False
+    requires_dnssec: bool = False
+    trust_anchors: tuple[str, ...] = ()
 
 
 class Groups:

@@ -12,6 +12,9 @@
     # secure_dns.toml; every key may be left out
     servers = ["https://dns.example@192.0.2.53/dns-query"]   # none: the system's
     mode = "failover"                  # or "race": two at once
+    requires_dnssec = false            # true: what its zone did not sign is not resolved
+    trust_anchors = []                 # DS or DNSKEY records, beside the root's or, for ".", instead of them
+    search = ["corp.example"]          # domains that short names are tried in; none: the system's
     expired = "prohibit"               # or "allow": an old answer at once, while it is renewed
     block_lists = ["ads.txt"]          # hosts files, lists of domains, AdBlock's ||domain^ and @@||domain^
     block = ["telemetry.example"]      # a domain and all below it
@@ -27,6 +30,7 @@
     match = ["corp.example"]
     servers = ["198.51.100.53"]
     allow_failover = false
+    requires_dnssec = false            # for these names
 
     [[apps]]                           # the first that matches; a name, or a path with * in it
     program = "curl"
@@ -64,9 +68,10 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names that are asked for elsewhere."""
 
     match: tuple[str, ...]
-    servers: tuple[str, ...]
+    servers: tuple[str, ...] = ()
     mode: Literal["failover", "race"] = "failover"
     allow_failover: bool = False
+    requires_dnssec: bool = False
 
 
 class App(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,6 +87,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     servers: tuple[str, ...] = ()
     mode: Literal["failover", "race"] = "failover"
+    requires_dnssec: bool = False
+    trust_anchors: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
     expired: Literal["prohibit", "allow"] = "prohibit"
     cache: int = 32 << 20
     block_lists: tuple[str, ...] = ()
@@ -112,7 +120,8 @@ class SecureDns(DNSProxyProvider[Config]):
         self._lists.seal()
         self._apps = [(app, BlockList.of(f"apps: {app.program}", app.block)) for app in config.apps]
         self._rewrites = {name.strip(".").lower(): target for name, target in config.rewrites.items()}
-        everything = [Domain((), config.servers, config.mode)] if config.servers else []
+        everyone = Domain((), config.servers, config.mode, requires_dnssec=config.requires_dnssec)
+        everything = [everyone] if config.servers or config.requires_dnssec or config.search else []
         return DNSProxySettings(
             tuple(
                 DNSSettings(
@@ -122,6 +131,9 @@ class SecureDns(DNSProxyProvider[Config]):
                     domain.allow_failover,
                     config.certificate_authority,
                     config.identity,
+                    domain.requires_dnssec,
+                    config.trust_anchors,
+                    () if domain.match else config.search,
                 )
                 for domain in (*everything, *config.domains)
             ),

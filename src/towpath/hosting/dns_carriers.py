@@ -1,4 +1,4 @@
-"""What speaks encrypted DNS for a run: loaded before its command is executed, and only what its servers need."""
+"""What encrypted DNS and DNSSEC need: loaded before a run's command is executed, and only what its settings ask for."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.names.upstream import Upstream
 
-__all__ = ["Carriers", "check_files", "load"]
+__all__ = ["Carriers", "check_anchors", "check_files", "load"]
 
 _rehearsed: set[str] = set()
 _NEEDED = {
     "tls": ("towpath.names.tls_carrier",),
     "https": ("towpath.names.tls_carrier", "towpath.names.https_carrier"),
     "quic": ("towpath.names.tls_carrier", "towpath.names.quic_carrier"),
+    "dnssec": ("towpath.names.dnssec.validator",),
 }
 
 
@@ -33,7 +34,7 @@ def load(protocols: Iterable[str], where: str) -> None:
                     loaded.rehearse()
                     _rehearsed.add(module)
             except ImportError:
-                hint = "a server of each protocol has to be named when the run begins"
+                hint = "a server of each protocol, and DNSSEC, has to be named when the run begins"
                 raise ConfigInvalid(where, f"{protocol}: nothing is loaded while a command runs", hint) from None
 
 
@@ -48,12 +49,20 @@ def check_files(files: tuple[str, str], where: str) -> None:
         raise ConfigInvalid(where, f"{shown}: {error.strerror or error}", "PEM files are wanted") from None
 
 
+def check_anchors(texts: Iterable[str], where: str) -> None:
+    """Raises `ConfigInvalid` for a trust anchor that is none."""
+    from towpath.names.dnssec.anchors import parse_anchors
+
+    parse_anchors(texts, where)
+
+
 class Carriers:
     """Makes carriers for the servers of a proxy, with the files that their settings name."""
 
     def __init__(self, proxy: DnsProvider) -> None:
         self._proxy = proxy
         self._contexts: dict[tuple[str, str, str], Any] = {}
+        self._sessions: Any = None
 
     def tls(self, upstream: Upstream) -> Carrier:
         """DNS over TLS."""
@@ -76,10 +85,11 @@ class Carriers:
         return QuicCarrier(upstream.certificate_name, (address, upstream.port), authority, identity)
 
     def _within(self, upstream: Upstream, inner: Carrier, protocol: str, *, wanted: str) -> Carrier:
-        from towpath.names.tls_carrier import TlsCarrier, tls_context
+        from towpath.names.tls_carrier import Sessions, TlsCarrier, tls_context
 
+        self._sessions = self._sessions or Sessions()
         files = self._proxy.tls_files.get(upstream.unlocated, ("", ""))
         context = self._contexts.get((protocol, *files))
         if context is None:
             context = self._contexts[(protocol, *files)] = tls_context(*files, (protocol,))
-        return TlsCarrier(context, upstream.certificate_name, inner, wanted)
+        return TlsCarrier(context, upstream.certificate_name, inner, wanted, self._sessions, upstream.unlocated)

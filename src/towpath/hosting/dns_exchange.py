@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from towpath.hosting.loop import BOTH_EDGES, IN, Loop, Timer
@@ -123,6 +123,34 @@ class _Link:
         self.used = time.monotonic()
         ask.settle(answer)
 
+    @property
+    def open(self) -> bool:
+        return self._endpoint.fileno() >= 0
+
+    def _received(self) -> Iterator[bytes]:
+        """What has come, a bounded number of times; the link closes where its socket has failed."""
+        for _ in range(_AT_ONCE):
+            try:
+                data = self._endpoint.recv(_LARGEST)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOTCONN:
+                    self.close(error.strerror or str(error))
+                return
+            yield data
+            if not self.open:
+                return
+
+    def _send(self, data: bytes) -> None:
+        """Sends a datagram, which may be lost; the link closes where its socket has failed."""
+        try:
+            self._endpoint.send(data)
+        except BlockingIOError:
+            pass  # as lost as any datagram
+        except OSError as error:
+            self.close(error.strerror or str(error))
+
     def lose(self, lost: list[tuple[int, str]]) -> None:
         """These questions will have no answer."""
         for identity, reason in lost:
@@ -155,25 +183,11 @@ class _Port(_Link):
         owner.loop.watch(endpoint.fileno(), IN, lambda _events: self._ready())
 
     def ask(self, ask: Ask) -> None:
-        try:
-            self._endpoint.send(self.add(ask))
-        except BlockingIOError:
-            pass  # as lost as any datagram
-        except OSError as error:
-            self.close(error.strerror or str(error))
+        self._send(self.add(ask))
 
     def _ready(self) -> None:
-        for _ in range(_AT_ONCE):
-            try:
-                answer = self._endpoint.recv(_LARGEST)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self.close(error.strerror or str(error))
-                return
+        for answer in self._received():
             self.hear(answer)
-            if self._endpoint.fileno() < 0:
-                return
 
 
 class _Stream(_Link):
@@ -202,28 +216,21 @@ class _Stream(_Link):
                 self.close(error.strerror or str(error))
 
     def _ready(self) -> None:
-        for _ in range(_AT_ONCE):
-            try:
-                data = self._endpoint.recv(_LARGEST)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno == errno.ENOTCONN:
-                    break
-                self.close(error.strerror or str(error))
-                return
+        count = 0
+        for data in self._received():
+            count += 1
             for answer in self._carrier.received(data):
                 self.hear(answer)
-                if self._endpoint.fileno() < 0:
+                if not self.open:
                     return
             self.lose(self._carrier.lost())
             if not data or self._carrier.ended:
                 self._flush()
                 self.close(self._carrier.ended or "the server ended the connection")
                 return
-        else:
-            self._owner.loop.soon(lambda: self._ready() if self._endpoint.fileno() >= 0 else None)
-        if self._endpoint.fileno() >= 0:
+        if self.open and count == _AT_ONCE:
+            self._owner.loop.soon(lambda: self._ready() if self.open else None)
+        if self.open:
             self._flush()
 
 
@@ -243,38 +250,23 @@ class _Quic(_Link):
         self._flush()
 
     def _ready(self) -> None:
-        for _ in range(_AT_ONCE):
-            try:
-                data = self._endpoint.recv(_LARGEST)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                self.close(error.strerror or str(error))
-                return
+        for data in self._received():
             self._take(self._carrier.received(data, time.monotonic()))
-            if self._endpoint.fileno() < 0:
-                return
         self._flush()
 
     def _take(self, answers: list[bytes]) -> None:
         for answer in answers:
             self.hear(answer)
-        if self._endpoint.fileno() < 0:
+        if not self.open:
             return
         self.lose(self._carrier.lost())
-        if self._carrier.ended and self._endpoint.fileno() >= 0:
+        if self._carrier.ended and self.open:
             self.close(self._carrier.ended)
 
     def _flush(self) -> None:
-        if self._endpoint.fileno() < 0:
-            return
-        for data in self._carrier.outgoing(time.monotonic()):
-            try:
-                self._endpoint.send(data)
-            except BlockingIOError:
-                pass  # as lost as any datagram
-            except OSError as error:
-                self.close(error.strerror or str(error))
+        for data in self._carrier.outgoing(time.monotonic()) if self.open else ():
+            self._send(data)
+            if not self.open:
                 return
         self._arm()
 
@@ -286,7 +278,7 @@ class _Quic(_Link):
 
     def _wake(self) -> None:
         self._timer = None
-        if self._endpoint.fileno() >= 0:
+        if self.open:
             self._take(self._carrier.wake(time.monotonic()))
             self._flush()
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from towpath.dns_proxy.groups import Group
-from towpath.errors import ConfigInvalid, TowpathError
+from towpath.errors import ConfigInvalid, Misuse, PeerViolation, TowpathError
 from towpath.hosting import messages
-from towpath.hosting.dns_carriers import check_files, load
+from towpath.hosting.dns_carriers import check_anchors, check_files, load
 from towpath.hosting.outputs import names_path
 from towpath.hosting.session import DNS_VERDICTS, FilterSession, OnFailure, Services
 from towpath.names.upstream import parse_upstream
+from towpath.wire.dns_message import labels_of
 
 if TYPE_CHECKING:
     from towpath.hosting.bundle import Bundle
@@ -51,6 +52,8 @@ class DnsProvider:
         started: Callable[[TowpathError | None], None],
     ) -> None:
         self.changed: Callable[[], None] = lambda: None
+        self.flush: Callable[[tuple[str, ...]], int] = lambda _names: 0
+        """Forgets answers, see `NameService.flush`."""
         self.tls_files: dict[Upstream, TlsFiles] = {}
         self._say = say
         self._numbers = itertools.count(1)
@@ -71,6 +74,7 @@ class DnsProvider:
                 resume=lambda *_: False,
                 update=lambda *_: False,
                 asked_again=lambda _session: self._renew(),
+                flush=lambda names: self._flush(names),
             ),
             self._begun,
             DNS_VERDICTS,
@@ -85,12 +89,17 @@ class DnsProvider:
     def name(self) -> str:
         return self.session.name
 
+    @property
+    def search(self) -> list[str]:
+        """Domains for short names, in the order of the settings."""
+        return list(dict.fromkeys(domain for one in self.settings.settings for domain in map(_plain, one.search)))
+
     def number(self) -> int:
         return next(self._numbers)
 
     @property
     def own_groups(self) -> Sequence[Group]:
-        """Whom the provider would have asked for which names."""
+        """Whom the provider would have asked for which names; one without servers means the system's."""
         return self._groups
 
     def group_of(self, servers: tuple[str, ...]) -> Group | None:
@@ -125,6 +134,14 @@ class DnsProvider:
         if not asleep:
             self.changed()
 
+    def _flush(self, names: tuple[str, ...]) -> None:
+        try:
+            count = self.flush(names)
+        except (Misuse, PeerViolation) as error:
+            self._say("error", f"{self.name}: flush: {error}")
+            return
+        self._say("debug", f"{self.name}: {count} answers are forgotten")
+
     def _begun(self, error: TowpathError | None) -> None:
         if error is None:
             try:
@@ -147,6 +164,8 @@ class DnsProvider:
         home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
         groups, by_text, files = [], {}, {}
         for one in settings.settings:
+            for domain in one.search:
+                _check_domain(domain, where)
             for path in (one.certificate_authority, one.identity):
                 if path and not names_path(bundle.config, path):
                     hint = "a file may be used once the user's config names it"
@@ -157,15 +176,34 @@ class DnsProvider:
                 upstreams.append(upstream)
                 by_text[text] = upstream
                 files[upstream.unlocated] = _whole(home, one.certificate_authority), _whole(home, one.identity)
-            if not upstreams:
-                raise ConfigInvalid(where, "settings without a server", 'DNSSettings(("192.0.2.53",))')
             domains = tuple(domain.strip(".").lower() for domain in one.match_domains if domain != "")
-            groups.append(Group(tuple(upstreams), domains, one.mode, one.allow_failover))
-        load((upstream.protocol for upstream in by_text.values()), where)
+            group = Group(
+                tuple(upstreams), domains, one.mode, one.allow_failover, one.requires_dnssec, one.trust_anchors
+            )
+            groups.append(group)
+        load({upstream.protocol for upstream in by_text.values()}, where)
+        if any(group.requires_dnssec for group in groups):
+            load(("dnssec",), where)
+            check_anchors((text for group in groups for text in group.trust_anchors), where)
         for one_set in {chosen for chosen in files.values() if any(chosen)}:
             check_files(one_set, where)
         self._groups, self._by_text, self.tls_files = groups, by_text, files
         self._rules = {rule.domain.strip(".").lower(): rule.action for rule in settings.rules}
+
+
+def _plain(domain: str) -> str:
+    return domain.strip(".").lower()
+
+
+def _check_domain(domain: str, where: str) -> None:
+    try:
+        found = labels_of(_plain(domain))
+    except (Misuse, PeerViolation):
+        found = ()
+    if not found or any(
+        not label.isascii() or not label.replace(b"-", b"").replace(b"_", b"").isalnum() for label in found
+    ):
+        raise ConfigInvalid(where, f"{domain!r} is no domain to search in", 'as in search = ["corp.example"]')
 
 
 def _whole(home: str, path: str) -> str:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from towpath.dns_proxy.cache import Entry, WireCache
 from towpath.dns_proxy.groups import Group, Groups, Standing
 from towpath.errors import PeerViolation
 from towpath.hosting.dns_exchange import NO_SOCKET, Ask, Exchanges, Server
+from towpath.hosting.dns_validation import Validation
 from towpath.hosting.loop import Loop, Patience
-from towpath.wire.dns import parse_answer
+from towpath.wire.dns import extended_error, parse_answer
 from towpath.wire.dns_message import flat, labels_of
-from towpath.wire.dns_scan import Scanned, bare_question, scan
+from towpath.wire.dns_scan import Scanned, bare_question, scan, validated
+
+if TYPE_CHECKING:
+    from towpath.names.dnssec.validator import Outcome
 
 __all__ = ["Admit", "NameResolver"]
 
@@ -24,21 +29,30 @@ _ROUNDS = 2
 _MOST_FLIGHTS = 2048
 _DO, _CD, _AD = 0x01, 0x10, 0x20
 _A_IN = b"\0\1\0\1"
+_SERVFAIL = 2
+_BOGUS_TTL = 5
+"""Seconds for which a bogus answer is not asked for again (RFC 4035 section 4.7)."""
 
 Admit = Callable[[str, bytes, int], Scanned]
 """Reads an answer to a question for a name that ends at an offset; raises `PeerViolation`."""
-_Identity = tuple[bytes, int, int]
+_Identity = tuple[bytes, Hashable, int]
 Done = Callable[[Entry | None, str], None]
 
 
 class _Flight:
     __slots__ = (
-        "asks", "begun", "bits", "keep", "key", "last", "name", "question", "screen", "servers", "troubles", "waiting",
+        "anchors", "asks", "begun", "bits", "bogus", "checks", "doubted", "keep", "key", "last", "name", "question",
+        "screen", "servers", "troubles", "waiting",
     )  # fmt: skip
 
     def __init__(self, key: bytes, name: str, servers: Iterator[Server], keep: bool, screen: bool) -> None:
         self.keep = keep
         self.screen = screen
+        self.anchors: tuple[str, ...] | None = None
+        """Of what is to be validated."""
+        self.checks = 0
+        self.bogus: Outcome | None = None
+        self.doubted: set[Server] = set()
         self.key = key
         self.question = key[:-1]
         self.bits = key[-1]
@@ -76,10 +90,13 @@ class NameResolver:
         self._answered = answered
         self.system = system
         self.mixed_case = False
+        self.by = ""
+        """Who is named where an answer is not believed."""
         self._located: dict[str, tuple[tuple[str, ...], float]] = {}
         self._known_groups: dict[Group, Group] = {}
         self._epoch = 0
         self._flights: dict[_Identity, _Flight] = {}
+        self._validation = Validation(self._ask_for_keys)
         self._standings: dict[Server, Standing] = {}
         self._patience = Patience(loop, _TRY)
         self._patience_secure = Patience(loop, _TRY_SECURE)
@@ -112,20 +129,37 @@ class NameResolver:
 
     def _resolve(self, key: bytes, name: str, done: Done, chosen: Group | None, keep: bool, screen: bool) -> None:
         identity = key, id(chosen), self._epoch
-        flight = self._flights.get(identity)
-        if flight is not None:
-            flight.waiting.append(done)
+        if self._joins(identity, done):
             return
         if chosen is None or not any(upstream.addresses for upstream in chosen.upstreams):
             done(None, "no server is known for this name")
             return
-        if len(self._flights) >= _MOST_FLIGHTS:
-            done(None, "too many questions at once")
-            return
         flight = _Flight(key, name, self._order(chosen), keep, screen)
+        if chosen.requires_dnssec and not key[-1] & _CD:
+            flight.anchors = chosen.trust_anchors
+        self._begin(identity, flight, done, 2 if chosen.mode == "race" else 1)
+
+    def _ask_for_keys(self, server: Server, name: str, kind: int, done: Done) -> None:
+        key = flat(labels_of(name)) + kind.to_bytes(2, "big") + b"\0\1" + bytes((_DO | _CD,))
+        identity = key, server, self._epoch
+        if not self._joins(identity, done):
+            self._begin(identity, _Flight(key, name, iter([server] * _ROUNDS), False, False), done, 1)
+
+    def _joins(self, identity: _Identity, done: Done) -> bool:
+        """The same is asked already, or more would be too much."""
+        flight = self._flights.get(identity)
+        if flight is not None:
+            flight.waiting.append(done)
+        elif len(self._flights) >= _MOST_FLIGHTS:
+            done(None, "too many questions at once")
+        else:
+            return False
+        return True
+
+    def _begin(self, identity: _Identity, flight: _Flight, done: Done, at_once: int) -> None:
         flight.waiting.append(done)
         self._flights[identity] = flight
-        for _ in range(2 if chosen.mode == "race" else 1):
+        for _ in range(at_once):
             self._next(identity, flight)
 
     def forget(self) -> None:
@@ -133,6 +167,7 @@ class NameResolver:
         for flight in self._flights.values():
             flight.keep = False
         self._epoch += 1
+        self._validation.forget()
 
     def renew(self, name_of: Callable[[bytes], str], may: Callable[[bytes], bool]) -> None:
         """Asks anew for what the cache wants renewed, as far as that may be asked for."""
@@ -202,22 +237,23 @@ class NameResolver:
     def _next(self, identity: _Identity, flight: _Flight) -> None:
         if identity not in self._flights:
             return
-        server = next(flight.servers, None)
+        server = next((server for server in flight.servers if server not in flight.doubted), None)
         if server is None or time.monotonic() - flight.begun > _LONGEST:
-            if not flight.asks:
+            if not flight.asks and not flight.checks:
                 self._give_up(identity, flight)
             return
         self._ask(identity, flight, server, server.upstream.protocol)
 
     def _ask(self, identity: _Identity, flight: _Flight, server: Server, protocol: str) -> None:
         question = flight.question
+        bits = flight.bits if flight.anchors is None else _DO | _CD
         message = bare_question(
             _spelled(question[:-4], os.urandom(32)) if self.mixed_case else question[:-4],
             question[-4:],
             0,
-            dnssec=bool(flight.bits & _DO),
-            checking_disabled=bool(flight.bits & _CD),
-            ad=bool(flight.bits & (_AD | _DO)),
+            dnssec=bool(bits & _DO),
+            checking_disabled=bool(bits & _CD),
+            ad=bool(bits & (_AD | _DO)),
         )
         begun = time.monotonic()
         patience = self._patience_secure if server.upstream.secure else self._patience
@@ -259,6 +295,44 @@ class NameResolver:
             self._ask(identity, flight, server, "tcp")
             return
         self._standing(server).answered(seconds)
+        if flight.anchors is not None and answer[3] & 0x0F in (0, 3):
+            self._validate(identity, flight, flight.anchors, server, answer, seconds)
+        else:
+            self._take(identity, flight, server, answer, seconds)
+
+    def _validate(
+        self,
+        identity: _Identity,
+        flight: _Flight,
+        anchors: tuple[str, ...],
+        server: Server,
+        answer: bytes,
+        seconds: float,
+    ) -> None:
+        def judged(outcome: Outcome) -> None:
+            flight.checks -= 1
+            if self._flights.get(identity) is not flight:
+                return
+            if outcome.status == "bogus":
+                flight.bogus = outcome
+                flight.doubted.add(server)
+                flight.troubles.append(f"{server}: {outcome.reason}")
+                self._next(identity, flight)
+                return
+            authentic = outcome.status == "secure"
+            made = validated(answer, authentic=authentic, dnssec=bool(flight.bits & _DO), most_ttl=outcome.ttl)
+            self._take(identity, flight, server, made, seconds)
+
+        flight.checks += 1
+        try:
+            self._validation.judge(anchors, server, answer, judged)
+        except PeerViolation as violation:
+            flight.checks -= 1
+            flight.troubles.append(f"{server}: its answer is malformed: {violation}")
+            self._next(identity, flight)
+
+    def _take(self, identity: _Identity, flight: _Flight, server: Server, answer: bytes, seconds: float) -> None:
+        """An answer that may be believed."""
         try:
             end = 12 + len(flight.question)
             scanned = self._admit(flight.name, answer, end) if flight.screen else scan(answer)
@@ -283,10 +357,24 @@ class NameResolver:
         stale = self.cache.failed(flight.key) if flight.keep else None
         if stale is not None:
             self._finish(identity, flight, stale, "")
+        elif flight.bogus is not None:
+            self._finish(identity, flight, self._bogus(flight, flight.bogus), "")
         elif flight.last is not None:
             self._finish(identity, flight, flight.last, "")
         else:
             self._finish(identity, flight, None, "; ".join(dict.fromkeys(flight.troubles)) or "no answer")
+
+    def _bogus(self, flight: _Flight, outcome: Outcome) -> Entry:
+        """SERVFAIL and the reason, for a few seconds."""
+        body = b"\x80" + bytes((0x80 | _SERVFAIL,)) + b"\0\1" + bytes(6) + flight.question
+        scanned = Scanned(body, (), _BOGUS_TTL, _SERVFAIL, False, extended_error(outcome.code, outcome.reason))
+        second = int(time.monotonic())
+        if flight.keep:
+            entry = self.cache.store(flight.key, scanned, second, own=True)
+        else:
+            entry = Entry(flight.key, scanned, second, _BOGUS_TTL)
+        entry.refusal = f"{self.by}: DNSSEC: {outcome.reason}"
+        return entry
 
     def _finish(self, identity: _Identity, flight: _Flight, entry: Entry | None, trouble: str) -> None:
         self._flights.pop(identity, None)

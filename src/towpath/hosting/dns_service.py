@@ -31,6 +31,7 @@ _NXDOMAIN, _REFUSED = 3, 5
 _EDE_FILTERED = 17
 _IXFR, _AXFR, _ANY = 251, 252, 255
 _ALIAS_TTL = 300
+_NOT_AUTHORITATIVE, _NOT_AUTHENTIC = 0xFBFF, 0xFFDF
 _NOWHERE = {dns_message.A: "0.0.0.0", dns_message.AAAA: "::"}
 _RULE = "a rule of its settings"
 
@@ -68,7 +69,9 @@ class NameService:
         self._waiting: dict[bytes, list[Callable[[Any], None]]] = {}
         self.resolver = NameResolver(loop, self.cache, exchanges, self._groups(), self._system, admit, answered)
         if proxy is not None:
+            self.resolver.by = proxy.name
             proxy.changed = self.renew
+            proxy.flush = self.flush
             self.renew()
 
     @property
@@ -89,6 +92,21 @@ class NameService:
         self.cache.flush()
         self.resolver.forget()
 
+    def flush(self, names: Sequence[str]) -> int:
+        """Forgets what is kept for these names, without any everything; "*.domain" is all below it.
+
+        Gives how many answers that were. What is on its way is not kept. Raises `Misuse` for what is no name.
+        """
+        wanted = [
+            (dns_message.flat(dns_message.labels_of(name.removeprefix("*.").lower())), name.startswith("*."))
+            for name in names
+        ]
+        count = sum(self.cache.flush(name, below=below) for name, below in wanted) if wanted else self.cache.flush()
+        self._epoch += 1
+        self._waiting.clear()
+        self.resolver.forget()
+        return count
+
     def renew(self) -> None:
         """Takes over the settings of the proxy that is in force, and forgets what was answered before."""
         self.forget()
@@ -100,7 +118,9 @@ class NameService:
             self.resolver.mixed_case = settings.mixed_case
 
     def _groups(self) -> Groups:
-        own = self._proxy.own_groups if self._proxy is not None else ()
+        system = self._system.upstreams
+        groups = self._proxy.own_groups if self._proxy is not None else ()
+        own = [group if group.upstreams else group._replace(upstreams=system) for group in groups]
         return Groups([*own, *self._domains, self._system])
 
     def answer(self, asked: Asked, question: dns.Question, describe: Describe, refused: Refused) -> None:
@@ -119,7 +139,7 @@ class NameService:
         if entry is not None:
             self._give(asked, question, entry, refused)
         elif proxy is None:
-            self._forward(asked, question, key, None)
+            self._forward(asked, question, key, None, refused)
         else:
             self._consult(proxy, asked, question, key, describe, refused)
         if self.cache.to_renew:
@@ -181,9 +201,9 @@ class NameService:
                 unknown = ", ".join(verdict.servers)
                 self._fail(asked, question, f"Forward names servers that are not in the settings: {unknown}")
             else:
-                self._forward(asked, question, key, group)
+                self._forward(asked, question, key, group, refused)
         else:
-            self._forward(asked, question, key, None)
+            self._forward(asked, question, key, None, refused)
 
     def _fail(self, asked: Asked, question: dns.Question, reason: str) -> None:
         assert self._proxy is not None
@@ -199,7 +219,7 @@ class NameService:
 
     def _own(self, asked: Asked, question: dns.Question, key: bytes, answer: Answer, refused: Refused) -> None:
         if answer.alias:
-            self._alias(asked, question, key, answer)
+            self._alias(asked, question, key, answer, refused)
             return
         data = asked.data
         records = []
@@ -218,7 +238,7 @@ class NameService:
             return
         self._give(asked, question, self._keep(asked, key, scanned._replace(ttl=answer.ttl)), refused)
 
-    def _alias(self, asked: Asked, question: dns.Question, key: bytes, answer: Answer) -> None:
+    def _alias(self, asked: Asked, question: dns.Question, key: bytes, answer: Answer, refused: Refused) -> None:
         """The records of another name, behind an alias that leads there."""
         alias = answer.alias.strip(".").lower()
         try:
@@ -232,6 +252,9 @@ class NameService:
             if entry is None:
                 asked.reply(dns.failure(asked.data, question, trouble, _NETWORK_ERROR))
                 return
+            if entry.refusal:
+                self._give(asked, question, entry, refused)
+                return
             try:
                 made = _behind(asked.data, question, labels, min(answer.ttl, _ALIAS_TTL), entry)
                 scanned = self._admit(question.name, made, question.end)
@@ -239,22 +262,22 @@ class NameService:
                 asked.reply(dns.failure(asked.data, question, f"the alias {alias}: {violation}"))
                 return
             ttl = min(answer.ttl, max(0, entry.expires - int(time.monotonic())))
-            self._give(asked, question, self._keep(asked, key, scanned._replace(ttl=ttl)), lambda _reason: None)
+            self._give(asked, question, self._keep(asked, key, scanned._replace(ttl=ttl)), refused)
 
         self.resolver.resolve(target + key[-1:], alias, found, keep=False, screen=False)
 
-    def _forward(self, asked: Asked, question: dns.Question, key: bytes, group: Group | None) -> None:
+    def _forward(self, asked: Asked, question: dns.Question, key: bytes, group: Group | None, refused: Refused) -> None:
         if not self.direct and group is None:
             entry = self.cache.find(key, int(time.monotonic()))
             if entry is not None:
-                self._give(asked, question, entry, lambda _reason: None)
+                self._give(asked, question, entry, refused)
                 return
 
         def resolved(entry: Entry | None, trouble: str) -> None:
             if entry is None:
                 asked.reply(dns.failure(asked.data, question, trouble, _NETWORK_ERROR))
             else:
-                self._give(asked, question, entry, lambda _reason: None)
+                self._give(asked, question, entry, refused)
 
         self.resolver.resolve(key, question.name, resolved, group, keep=self.direct or group is None)
 
@@ -295,7 +318,7 @@ def _behind(data: bytes, question: dns.Question, alias: dns_message.Labels, ttl:
     reader = dns_message.Reader(b"\0\0" + entry.body)
     header = reader.header()
     reader.question()
-    flags = header.flags & 0xFBFF | question.flags & 0x0110
+    flags = header.flags & _NOT_AUTHORITATIVE & _NOT_AUTHENTIC | question.flags & 0x0110
     counts = (1, header.answers + 1, header.authorities, header.additionals)
     writer = dns_message.Writer(dns_message.Header(question.id, flags, *counts))
     asked = dns_message.Reader(data)

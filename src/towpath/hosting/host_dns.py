@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from towpath.errors import HostFault, Misuse, TowpathError
+from towpath.errors import HostFault, Misuse, PeerViolation, TowpathError
 from towpath.hosting.dns_provider import DnsProvider
 from towpath.hosting.host_thread import HostThread, nobody, write
 from towpath.hosting.name_redirect import FOR_PROXY, NameRedirect
 from towpath.hosting.outputs import Outputs
 from towpath.hosting.system_dns import RESOLV_CONF, system_settings
+from towpath.kernel import system
 from towpath.providers.reasons import StopReason
 
 if TYPE_CHECKING:
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from towpath.hosting.session import OnFailure
 
 __all__ = ["HostDns"]
+
+_FLUSHED = 2.0
+"""Seconds that systemd-resolved has to forget what this proxy answered."""
+_PREPARING = 1.0
+"""Seconds that a proxy has before the machine sleeps."""
 
 
 class HostDns:
@@ -39,8 +46,9 @@ class HostDns:
     is systemd-resolved's stub, the servers behind it are asked instead, and nothing has to be exempt.
 
     `start` and `close` may be called from any thread and give futures. `on_failure` is for a proxy that fails: "pass"
-    forwards, "block" answers SERVFAIL. `sleep` and `wake` tell the proxy of the machine's sleep. `say(level, text)` is
-    called in a thread of its own.
+    forwards, "block" answers SERVFAIL. `sleep` and `wake` tell the proxy of the machine's sleep, as logind does where
+    it runs; systemd-resolved, where it runs, forgets its answers at the start and the end. `say(level, text)` is called
+    in a thread of its own.
 
     Make it while this process has one thread, for it forks. Raises `Misuse` otherwise. Needs the right to change the
     namespace's nftables (CAP_NET_ADMIN).
@@ -63,8 +71,12 @@ class HostDns:
         self._attachment: NameRedirect | None = None
         self._provider: DnsProvider | None = None
         self._outputs = Outputs()
+        self._flushing: threading.Thread | None = None
         self._thread = HostThread("HostDns")
         self._loop = self._thread.loop
+        self._sleep_watch = system.sleep_watch.SleepWatch(
+            lambda done: self._loop.post(lambda: self._asleep(done)), self.wake
+        )
         self._thread.begin("towpath-host-dns", self._stop, self._clean)
 
     def start(self) -> Future[None]:
@@ -72,12 +84,35 @@ class HostDns:
         return self._thread.submit(self._start)
 
     def sleep(self) -> None:
-        """The machine is about to sleep."""
-        self._loop.post(lambda: self._provider.power(asleep=True) if self._provider else None)
+        """The machine is about to sleep. logind says so too, where it runs."""
+        self._loop.post(lambda: self._asleep(lambda: None))
 
     def wake(self) -> None:
         """The machine was asleep: what was kept is forgotten."""
         self._loop.post(lambda: self._provider.power(asleep=False) if self._provider else None)
+
+    def flush(self, *names: str) -> Future[int]:
+        """Forgets the answers that are kept for these names, without any all; "*.domain" is all below it.
+
+        The future gives how many that were, or fails with `Misuse` for what is no name.
+        """
+        future: Future[int] = Future()
+
+        def flush() -> None:
+            system.resolved.flush()
+            try:
+                future.set_result(self._provider.flush(names) if self._provider else 0)
+            except (Misuse, PeerViolation) as error:
+                future.set_exception(error)
+
+        self._loop.post(flush)
+        return future
+
+    def rates(self) -> Future[dict[str, int]]:
+        """How many questions the cache has answered, see `WireCache.rates`."""
+        future: Future[dict[str, int]] = Future()
+        self._loop.post(lambda: future.set_result(self._attachment.rates() if self._attachment else {}))
+        return future
 
     def close(self) -> Future[None]:
         """Redirects no more, and ends the proxy. Further calls give the same future."""
@@ -95,6 +130,15 @@ class HostDns:
         self.close().result()
 
     # In the thread of the loop.
+
+    def _asleep(self, done: Callable[[], object]) -> None:
+        if self._provider is not None:
+            self._provider.power(asleep=True)
+
+        def prepared() -> None:
+            done()
+
+        self._loop.later(_PREPARING, prepared)
 
     def _start(self, future: Future[None]) -> None:
         if self._provider is not None:
@@ -132,11 +176,21 @@ class HostDns:
             resolv_conf=self._resolv_conf,
             say=self._say,
         )
+        system.resolved.flush(self._told_by_resolved)
+
+    def _told_by_resolved(self, over_tls: str) -> None:
+        if over_tls != "no":
+            self._say(
+                "warning",
+                f"systemd-resolved asks its servers over TLS (DNSOverTLS={over_tls}): those questions are not seen "
+                "here, and are with DNSOverTLS=no in resolved.conf(5)",
+            )
 
     def _stop(self) -> None:
         attachment, self._attachment = self._attachment, None
         if attachment is not None:
             attachment.close()
+            self._flushing = system.resolved.flush()
         if self._provider is None:
             self._loop.stop()
         else:
@@ -145,4 +199,7 @@ class HostDns:
     def _clean(self) -> None:
         if self._attachment is not None:
             self._attachment.close()
+        self._sleep_watch.close()
+        if self._flushing is not None:
+            self._flushing.join(_FLUSHED)
         self._outputs.close()

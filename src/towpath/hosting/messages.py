@@ -185,6 +185,12 @@ class Update(_Message, frozen=True):
     verdict: Allow | Drop | Peek | Pause
 
 
+class Flush(_Message, frozen=True):
+    """Answers that were kept for these names are wanted no more; () is all of them."""
+
+    names: tuple[str, ...]
+
+
 class Said(_Message, frozen=True):
     level: str
     text: str
@@ -219,7 +225,7 @@ FromManager = (
     | OutputOpened
     | Stop
 )
-FromWorker = Ready | Broken | Verdict | Failed | Resume | Update | Said | PromptAsked | OutputWanted | Ended
+FromWorker = Ready | Broken | Verdict | Failed | Resume | Update | Flush | Said | PromptAsked | OutputWanted | Ended
 
 _encoder = msgspec.msgpack.Encoder()
 _from_manager = msgspec.msgpack.Decoder(list[FromManager])

@@ -29,7 +29,6 @@ _ALIVE = "alive"
 _PATIENCE = 2
 _RENEW = 0.5
 _TRIES = 64
-_FORMERR, _NOTIMP = 1, 4
 _PROTOCOLS = {"udp": socket.IPPROTO_UDP, "tcp": socket.IPPROTO_TCP}
 _NO_OWNER = "its process hides its descriptors, or had ended already"
 
@@ -131,7 +130,7 @@ class NameRedirect:
             is_stream = one.type == socket.SOCK_STREAM
             (self._listener.listen_stream if is_stream else self._listener.listen)(one)
         self._owners = host_owners()
-        self._system = SystemDns(loop, self._system_changed, resolv_conf)
+        self._system = SystemDns(loop, self._system_changed, say, resolv_conf)
         self._timer: Timer | None = None
         try:
             lines = redirect_lines(redirection, port, exempt, always=always)
@@ -163,8 +162,7 @@ class NameRedirect:
         try:
             question = dns.parse_query(asked.data)
         except PeerViolation as violation:
-            code = _NOTIMP if violation.fault == "dns-opcode" else _FORMERR
-            answer = dns_scan.error_answer(asked.data, code)
+            answer = dns_scan.not_a_question(asked.data, violation)
             if answer is not None:
                 asked.reply(answer)
             return
@@ -190,6 +188,10 @@ class NameRedirect:
     def _owner(self, asked: Asked) -> tuple[Owner | None, str | None]:
         found = self._owners.find_local(_PROTOCOLS[asked.transport], asked.source, asked.source_port)
         return (None, _NO_OWNER) if found is None else (as_seen(found.owner), None)
+
+    def rates(self) -> dict[str, int]:
+        """How many questions the cache has answered, see `WireCache.rates`."""
+        return self._names.cache.rates()
 
     def close(self) -> None:
         """The table is gone first, so that no question is brought to sockets that are closed."""

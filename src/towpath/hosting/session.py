@@ -59,6 +59,8 @@ class Services(NamedTuple):
     update: Callable[[FilterSession, int, FlowVerdict], bool]
     asked_again: Callable[[FilterSession], None]
     """A new worker has taken over: paused flows are to be asked about again."""
+    flush: Callable[[tuple[str, ...]], None] = lambda _names: None
+    """A DNS proxy wants answers forgotten."""
 
 
 class Vocabulary(NamedTuple):
@@ -258,6 +260,8 @@ class FilterSession:
         elif isinstance(message, messages.Update):
             if not self._services.update(self, message.flow, message.verdict):
                 self._stray(worker)
+        elif isinstance(message, messages.Flush):
+            self._services.flush(message.names)
         elif isinstance(message, messages.PromptAsked):
             number = message.number
             self._services.prompt(message.prompt, lambda reply: worker.link.send(messages.Answered(number, reply)))

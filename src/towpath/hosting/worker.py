@@ -144,6 +144,9 @@ class _Worker:
     def update(self, flow: int, verdict: NameVerdict) -> None:
         self._tell(messages.Update(flow, verdict))
 
+    def flush(self, names: tuple[str, ...]) -> None:
+        self._tell(messages.Flush(names))
+
     def log(self, level: LogLevel, text: str) -> None:
         self._tell(messages.Said(level, text))
 

@@ -58,7 +58,7 @@ class SleepWatch:
         lock: int | None = None
 
         async def take() -> int | None:
-            words = ["sleep", "towpath", "tunnels prepare", "delay"]
+            words = ["sleep", "towpath", "connections and names prepare", "delay"]
             call = Message(_NAME, _PATH, _MANAGER, "Inhibit", signature="ssss", body=words)
             answer = await asyncio.wait_for(bus.call(call), _PATIENCE)
             return answer.unix_fds[0] if answer is not None and answer.unix_fds else None

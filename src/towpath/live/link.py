@@ -10,7 +10,7 @@ from typing import Any
 from towpath.errors import ConfigInvalid
 from towpath.kernel import system
 
-__all__ = ["Link", "attach", "runs"]
+__all__ = ["Link", "attach", "attach_one", "runs"]
 
 _LONGEST_LINE = 1 << 20
 _PATIENCE = 2.0
@@ -57,8 +57,8 @@ class Link:
         self._heard += data
         return bool(data) and len(self._heard) <= _LONGEST_LINE
 
-    def send(self, what: str, **more: str) -> None:
-        """Asks for something: "follow", "allow" and "deny" with a `rule`, "interrupt"."""
+    def send(self, what: str, **more: str | list[str]) -> None:
+        """Asks for something: "follow", "names", "allow" and "deny" with a `rule`, "flush" with `names`, ..."""
         try:
             self.socket.sendall(json.dumps({"do": what, **more}).encode() + b"\n")
         except OSError:
@@ -96,6 +96,17 @@ def attach(pid: int) -> Link:
             if link is not None:
                 return link
     raise ConfigInvalid("towpath top", f"no run of yours has the process {pid}", "towpath top lists them")
+
+
+def attach_one(pid: int | None, where: str) -> Link:
+    """The run of this process id, or the only one that is under way. Raises `ConfigInvalid`."""
+    if pid is None:
+        found = runs()
+        if len(found) != 1:
+            how_many = "no run of yours is under way" if not found else f"{len(found)} runs are under way"
+            raise ConfigInvalid(where, how_many, "towpath top --list has their numbers")
+        pid = found[0]["pid"]
+    return attach(pid)
 
 
 def _connect(name: str) -> Link | None:

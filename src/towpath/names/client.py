@@ -45,7 +45,8 @@ class QuerySettings:
 
     `timeout`: seconds for each try. `attempts`: how often each server is tried. `edns`: EDNS(0) with 1,232 bytes.
     `trust_ad`: ask for, and believe, the server's word that an answer is authentic. `mixed_case`: spell names in
-    random case, which an answer must repeat (0x20); some servers break on it.
+    random case, which an answer must repeat (0x20); some servers break on it. `dnssec`: ask for signatures, and for
+    answers that the server would not believe (DO and CD).
     """
 
     timeout: float = 5.0
@@ -53,6 +54,7 @@ class QuerySettings:
     edns: bool = True
     trust_ad: bool = False
     mixed_case: bool = False
+    dnssec: bool = False
 
 
 class Send(NamedTuple):
@@ -101,6 +103,8 @@ class Lookup:
         self.kind = dns_message.type_number(kind) if isinstance(kind, str) else kind
         self.settings = settings or QuerySettings()
         self.reply: Reply | None = None
+        self.message: bytes | None = None
+        """The whole message of `reply`."""
         self.answered: Send | None = None
         self.finished = False
         self.deadline = 0.0
@@ -132,6 +136,7 @@ class Lookup:
             return self._give_up(number, f"{asked.server}: {violation}", now)
         if not self.settings.trust_ad:
             reply = reply._replace(authenticated=False)
+        self.message = message
         return self._judge(number, asked, send, reply, now)
 
     def failed(self, number: int, reason: str, now: float) -> list[Send]:
@@ -179,7 +184,7 @@ class Lookup:
     def _ask(self, server: Server, protocol: str, edns: bool, now: float) -> list[Send]:
         identity = self._below(0x10000)
         name = self._spelled() if self.settings.mixed_case else self.name
-        message = dns.query(name, self.kind, identity, edns)
+        message = dns.query(name, self.kind, identity, edns, dnssec=self.settings.dnssec)
         if self.settings.trust_ad:
             message = message[:3] + bytes((message[3] | _AD_IN_QUERY,)) + message[4:]
         number = self._current = self._count

@@ -60,6 +60,7 @@ def plain_answer(answer: Answer) -> Plain:
         "protocol": answer.protocol,
         "duration": round(answer.duration, 6),
         "authenticated": answer.authenticated,
+        "validated": answer.validated,
         "records": [_plain_record(record) for record in answer.records],
         "negative_ttl": answer.negative_ttl,
         "extended_errors": [{"code": error.code, "text": error.text, "name": str(error)} for error in answer.extended],

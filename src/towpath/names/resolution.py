@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Literal
 
 from towpath.errors import NameRefused, NameUnknown, NoAnswer, ResolutionFailed
 from towpath.names.binding import ServiceBinding
@@ -63,6 +64,7 @@ class Answer:
     `name` is what was asked, after searching; `kind` a type's name ("AAAA"). `duration` in seconds, 0 for what was
     known already. `server` and `protocol` ("udp", "tcp", "mdns", ...) say who said so. `troubles` are what went wrong
     on the way, one text each. `authenticated` is the server's word, where `trust-ad` is on.
+    `validated` is what a resolver found that requires DNSSEC: "insecure" is what nobody signs.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Answer:
     server: str | None = None
     duration: float = 0.0
     authenticated: bool = False
+    validated: Literal["secure", "insecure", "bogus"] | None = None
 
     @property
     def positive(self) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from towpath.errors import Misuse
 from towpath.names import reply as r
@@ -20,6 +20,9 @@ from towpath.names.special import fixed_answer, is_local, known_answer, normal
 from towpath.names.system import ResolverConfiguration, SystemFiles
 from towpath.wire import dns_message
 from towpath.wire.address import pack
+
+if TYPE_CHECKING:
+    from towpath.names.dnssec.validator import Outcome, Validator
 
 __all__ = ["ADDRESS_KINDS", "ExpiredDns", "Resolver", "Resolves"]
 
@@ -47,7 +50,9 @@ class Resolver:
     """Resolves names by DNS as this system is configured to, or by `servers` of the caller's own.
 
     `system`: the files to read (default: those of /etc). `servers`, `query`, `search`: instead of what resolv.conf
-    says. `cache`: one to share. `dial`: what carries messages. All times are seconds of `clock`.
+    says. `cache`: one to share. `dial`: what carries messages. All times are seconds of `clock`. `requires_dnssec`:
+    answers are validated, and one that its zone did not sign so fails with the reason as an extended error;
+    `trust_anchors` are records beside the root's (`towpath.names.dnssec`). The servers have to be recursive ones.
 
     >>> async def addresses(name: str) -> list[str]:
     ...     async with Resolver() as resolver:
@@ -66,6 +71,8 @@ class Resolver:
         cache: AnswerCache | None = None,
         dial: Dial = dial,
         clock: Callable[[], float] = time.monotonic,
+        requires_dnssec: bool = False,
+        trust_anchors: Iterable[str] = (),
     ) -> None:
         self._system = system or SystemFiles()
         self._servers = None if servers is None else tuple(servers)
@@ -77,6 +84,12 @@ class Resolver:
         self._asked_of: tuple[Server, ...] | None = None
         self._turn = 0
         self._asking: dict[tuple[str, str], asyncio.Task[Answer]] = {}
+        self._validator: Validator | None = None
+        if requires_dnssec:
+            from towpath.names.dnssec.anchors import parse_anchors
+            from towpath.names.dnssec.validator import Validator
+
+            self._validator = Validator(parse_anchors(trust_anchors, "trust_anchors"))
 
     async def __aenter__(self) -> Resolver:
         return self
@@ -213,9 +226,36 @@ class Resolver:
         if is_local(name):
             return await self._multicast(name, kind)
         configuration = self.configuration
-        lookup = Lookup(name, kind, self._in_turn(configuration), configuration.query)
+        query = replace(configuration.query, dnssec=self._validator is not None)
+        lookup = Lookup(name, kind, self._in_turn(configuration), query)
         await exchange(lookup, self._dial, self._clock)
-        return _answer(name, kind, lookup, Source.DNS)
+        answer = _answer(name, kind, lookup, Source.DNS)
+        if self._validator is None or answer.status in (AnswerStatus.FAILED, AnswerStatus.NO_ANSWER):
+            return answer
+        return await self._validate(self._validator, answer, lookup, query)
+
+    async def _validate(self, validator: Validator, answer: Answer, lookup: Lookup, query: QuerySettings) -> Answer:
+        """The answer with what it is worth; the keys on the way are asked of who gave it."""
+        assert lookup.message is not None
+        assert lookup.answered is not None
+        found: bytes | str | None = None
+        try:
+            asking = validator.validate(lookup.message, time.time())
+            while True:
+                wanted = next(asking) if found is None else asking.send(found)
+                keys = Lookup(wanted.name, wanted.kind, [lookup.answered.server], query)
+                await exchange(keys, self._dial, self._clock)
+                found = (
+                    keys.message if keys.reply is not None and keys.message is not None else "; ".join(keys.troubles)
+                )
+        except StopIteration as ended:
+            outcome: Outcome = ended.value
+        if outcome.status == "bogus":
+            error = r.ExtendedError(outcome.code, outcome.reason)
+            return replace(
+                answer, status=AnswerStatus.FAILED, records=(), aliases=(), extended=(error,), validated="bogus"
+            )
+        return replace(answer, validated=outcome.status)
 
     async def _multicast(self, name: str, kind: str) -> Answer:
         """Both groups are asked at once; whoever answers first."""

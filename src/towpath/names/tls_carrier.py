@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Hashable
 
 from towpath.names.carriers import Carrier
 
-__all__ = ["TlsCarrier", "tls_context"]
+__all__ = ["Sessions", "TlsCarrier", "tls_context"]
 
 _CHUNK = 1 << 16
+_MOST_SESSIONS = 64
 
 
 def tls_context(authority: str = "", identity: str = "", protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
@@ -26,15 +28,44 @@ def tls_context(authority: str = "", identity: str = "", protocols: tuple[str, .
     return context
 
 
-class TlsCarrier:
-    """Another carrier inside of TLS. `wanted` is the protocol that the server has to choose, "" for none."""
+class Sessions:
+    """What servers gave to come back with (RFC 8446 section 2.2): a handshake without certificates the next time."""
 
-    def __init__(self, context: ssl.SSLContext, name: str, inner: Carrier, wanted: str = "") -> None:
+    def __init__(self) -> None:
+        self._known: dict[tuple[ssl.SSLContext, Hashable], ssl.SSLSession] = {}
+
+    def find(self, context: ssl.SSLContext, server: Hashable) -> ssl.SSLSession | None:
+        return self._known.get((context, server))
+
+    def keep(self, context: ssl.SSLContext, server: Hashable, session: ssl.SSLSession) -> None:
+        if len(self._known) >= _MOST_SESSIONS:
+            del self._known[next(iter(self._known))]
+        self._known[context, server] = session
+
+
+class TlsCarrier:
+    """Another carrier inside of TLS. `wanted` is the protocol that the server has to choose, "" for none.
+
+    With `sessions` it comes back to a `server` as one that is known there: the name was checked the first time, so a
+    `server` is one name.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        name: str,
+        inner: Carrier,
+        wanted: str = "",
+        sessions: Sessions | None = None,
+        server: Hashable = None,
+    ) -> None:
+        self._context, self._sessions, self._server = context, sessions, server
         self.ended = ""
         self._inner = inner
         self._wanted = wanted
         self._come, self._go = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._come, self._go, server_hostname=name)
+        session = sessions.find(context, server) if sessions is not None else None
+        self._tls = context.wrap_bio(self._come, self._go, server_hostname=name, session=session)
         self._ready = False
 
     def start(self) -> None:
@@ -62,6 +93,7 @@ class TlsCarrier:
                 self._fail(error)
                 break
             found += self._inner.received(plain)
+            self._remember()
             self.ended = self._inner.ended
             self._write()
             if not plain:
@@ -73,6 +105,14 @@ class TlsCarrier:
 
     def outgoing(self) -> bytes:
         return self._go.read()
+
+    def _remember(self) -> None:
+        """Tickets come after the handshake, before the first answer."""
+        if self._sessions is not None:
+            session = self._tls.session
+            if session is not None and session.has_ticket:
+                self._sessions.keep(self._context, self._server, session)
+                self._sessions = None
 
     def _shake(self) -> None:
         try:

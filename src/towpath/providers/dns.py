@@ -86,14 +86,25 @@ class DNSSettings(Struct, frozen=True):
     once. `allow_failover`: when none of these answers, the servers for every name are asked. `certificate_authority` is
     a PEM file of the authorities to trust instead of the system's, `identity` one with a certificate and its key, to be
     shown to servers that ask for it. Both must stand in the provider's own config, where a user allowed them.
+
+    `requires_dnssec`: answers are validated (RFC 4033 to 4035). One that its zone did not sign so is SERVFAIL, with the
+    reason as an Extended DNS Error; one that nobody signs, which the zones above have to say, passes. A question with
+    the CD bit gets the answer as it came. `trust_anchors` are DS or DNSKEY records as zone files have them, beside the
+    root's or instead of them: `"lab.test. IN DS 31742 13 2 74EA..."`.
+
+    `search`: domains that short names are tried in, by the programs of a run, before those that a tunnel names and in
+    place of the system's; they are told when the run begins. Without `servers` those of the system are asked.
     """
 
-    servers: tuple[str, ...]
+    servers: tuple[str, ...] = ()
     match_domains: tuple[str, ...] = ()
     mode: Literal["failover", "race"] = "failover"
     allow_failover: bool = False
     certificate_authority: str = ""
     identity: str = ""
+    requires_dnssec: bool = False
+    trust_anchors: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
 
 
 class NameRule(Struct, frozen=True):

@@ -65,5 +65,12 @@ class DNSProxyProvider(Provider[Config], Generic[Config]):
         """
         return None
 
+    def flush(self, *names: str) -> None:
+        """Forgets the answers that were kept for these names, without any all of them; "*.domain" is all below it.
+
+        Also the proxy's own: its hook is asked again. For who learns that answers have changed before their time.
+        """
+        self.context.flush(tuple(name.strip(".").lower() for name in names))
+
     system_dns_settings: SystemDNSSettings = SystemDNSSettings()
     """What the system would ask."""

@@ -56,6 +56,9 @@ class ProviderContext(Protocol):
     def update(self, flow: int, verdict: NameVerdict) -> None:
         """Changes the verdict of a flow that was decided, by its number. One that has ended is left alone."""
 
+    def flush(self, names: tuple[str, ...]) -> None:
+        """Forgets answers to questions that were kept, for DNS proxies; see `DNSProxyProvider.flush`."""
+
     def log(self, level: LogLevel, text: str) -> None:
         """Writes to the log of the run, below the provider's name."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from towpath.dns_proxy.cache import Entry
 from towpath.dns_proxy.counts import NameCounts
 from towpath.dns_proxy.groups import Group
-from towpath.errors import HostFault, PeerViolation
+from towpath.errors import PeerViolation
 from towpath.hosting.dns_carriers import Carriers
 from towpath.hosting.dns_exchange import Exchanges, Server
 from towpath.hosting.dns_listen import PORT, Asked, DnsListener
@@ -97,10 +97,7 @@ class DnsService:
 
     def follow_system(self, loop: Loop) -> None:
         """Asks the servers of the system as they change: a machine that moves has others."""
-        try:
-            self._system = SystemDns(loop, self._system_changed)
-        except HostFault as fault:
-            self._ledger.say("info", f"changes of resolv.conf are not seen: {fault}")
+        self._system = SystemDns(loop, self._system_changed, self._ledger.say)
 
     def _system_changed(self, servers: list[str]) -> None:
         self._names.use_system(self._whom(servers))
@@ -126,6 +123,7 @@ class DnsService:
         """What was counted."""
         counted = self._counts or NameCounts()
         return counted.report() | {
+            "since_start": self._names.cache.rates(),
             "kept": len(self._names.cache),
             "bytes": self._names.cache.bytes,
             "under_way": self._names.resolver.under_way,
@@ -154,6 +152,10 @@ class DnsService:
         """Another policy holds: nothing that was answered under the old one is given again."""
         self._names.forget()
 
+    def flush(self, names: Sequence[str]) -> int:
+        """Forgets answers, see `NameService.flush`."""
+        return self._names.flush(names)
+
     def _direct(self) -> bool:
         """With filters each question is seen: who asks for which name is what tells names of one address apart."""
         return self._names.direct and self._counts is None and self._ledger.learner is None and self._filtering is None
@@ -161,8 +163,11 @@ class DnsService:
     def _ask(self, asked: Asked) -> None:
         try:
             question = dns.parse_query(asked.data)
-        except PeerViolation:
-            return  # not a question: silence, as from a host that has no name server
+        except PeerViolation as violation:
+            answer = dns_scan.not_a_question(asked.data, violation)
+            if answer is not None:
+                asked.reply(answer)
+            return
         name = dns.policy_name(question)
         flow = Flow(asked.transport, asked.source, asked.source_port, asked.address, PORT)
         decision = self._judge.question(name)
@@ -193,7 +198,7 @@ class DnsService:
         flow.name, flow.name_from = name, "question"
         self._ledger.question_refused(flow, decision, dns.type_name(question.type))
         if self._counts is not None:
-            self._counts.refuse(name, flow.owner.program if flow.owner else "?")
+            self._counts.refuse(name, flow.owner.program if flow.owner else "?", decision.reason)
         if not silent:
             text = f"refused by the network policy of this run: {decision.reason}"
             asked.reply(dns.refusal(asked.data, question, text))
@@ -214,10 +219,11 @@ class DnsService:
             return question_seen(self._proxy.number(), flow, question.name, kind, owner, unknown)
 
         def refused(reason: str) -> None:
-            flow.name, flow.name_from, flow.by = name, "question", self._proxy.name if self._proxy else ""
+            flow.name, flow.name_from = name, "question"
+            flow.by, flow.by_kind = self._proxy.name if self._proxy else "", "DNS proxy"
             self._ledger.question_refused(flow, Decision("deny", None, f"the DNS proxy {reason}", "dns", None), kind)
             if self._counts is not None:
-                self._counts.refuse(name, flow.owner.program if flow.owner else "?")
+                self._counts.refuse(name, flow.owner.program if flow.owner else "?", reason)
 
         if self._counts is not None:
             asked = self._counting(self._counts, asked, name, flow)

@@ -27,12 +27,12 @@ class Flow:
     was learnt: "dns", "sni", "host", "quic sni", "question" or "". `names` are all that DNS gave the address, `said`
     what the bytes named, with how; `requests` are those of plain HTTP, "METHOD HOST PATH" without the query. `sent` and
     `received` are the program's bytes, `packets` what was counted of both. `screening` is the flow before the filters,
-    `by` the filter that dropped it, `cut` whether it had begun by then.
+    `by` the filter or (`by_kind`) the DNS proxy that dropped it, `cut` whether it had begun by then.
     """
 
     __slots__ = (
-        "address", "by", "cut", "decision", "direction", "ended", "error", "held", "name", "name_from", "names",
-        "number", "owner", "packets", "port", "received", "requests", "said", "screening", "sent", "source",
+        "address", "by", "by_kind", "cut", "decision", "direction", "ended", "error", "held", "name", "name_from",
+        "names", "number", "owner", "packets", "port", "received", "requests", "said", "screening", "sent", "source",
         "source_port", "started", "transport",
     )  # fmt: skip
 
@@ -53,6 +53,7 @@ class Flow:
         self.held: owners.Found | None = None
         self.decision: Decision | None = None
         self.by = ""
+        self.by_kind = "filter"
         self.cut = False
         self.screening: Screening | None = None
         self.packets: tuple[int, int] | None = None

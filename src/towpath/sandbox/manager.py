@@ -191,11 +191,19 @@ class Manager:
             environment["SSLKEYLOGFILE"] = self._capture.key_log
         if self._tunnel is not None:
             environment |= self._tunnel.environment
-        self._scope.release(environment, static, self._tunnel.search if self._tunnel is not None else [])
+        self._scope.release(environment, static, self._search())
         services.start()
         self._loop.run()
         assert self._ended is not None
         return self._ended
+
+    def _search(self) -> list[str]:
+        """Domains for short names that a DNS proxy and a tunnel bring."""
+        proxy = self._filters.proxy if self._filters is not None else None
+        return [
+            *(proxy.search if proxy is not None else []),
+            *(self._tunnel.search if self._tunnel is not None else []),
+        ]
 
     def _let_watch(self, services: Services) -> None:
         argv = self._options.argv

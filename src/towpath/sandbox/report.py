@@ -299,7 +299,7 @@ def _default(flow: Flow) -> str:
     if decision is None:
         return ""
     if flow.by:
-        return f"filter {flow.by}"
+        return f"{flow.by_kind} {flow.by}"
     return decision.reason if decision.reason.startswith("--") else "(default)"
 
 
@@ -326,7 +326,7 @@ def as_record(flow: Flow) -> dict[str, object]:
         "names": list(flow.names),
         "requests": flow.requests,
         "verdict": "refused" if decision and decision.verdict == "deny" else "allowed",
-        "rule": rule or (f"filter {flow.by}" if flow.by else None),
+        "rule": rule or (f"{flow.by_kind} {flow.by}" if flow.by else None),
         "where": decision.rule.where if decision and decision.rule else None,
         "reason": decision.reason if decision else None,
         "evidence": (decision.evidence or None) if decision else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from towpath.errors import PeerViolation
@@ -144,6 +144,10 @@ class Services:
     def watch_names(self, watching: bool) -> None:
         """Counts the names that are asked for, or does so no more."""
         self._dns.watch(watching)
+
+    def flush_names(self, names: Sequence[str]) -> int:
+        """Forgets answers to questions, see `NameService.flush`."""
+        return self._dns.flush(names)
 
     def names(self) -> dict[str, Any]:
         """What was counted of names."""

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from towpath.errors import ConfigInvalid
+from towpath.errors import ConfigInvalid, Misuse
 from towpath.hosting.loop import IN, OUT, Loop
 from towpath.kernel.system import run_sockets
 from towpath.policy.rule import Rule, parse_rule, readable_slots
@@ -231,11 +231,15 @@ class Watched:
             if what == "names":
                 self._follow_names(viewer)
                 return None
+            if what == "flush":
+                return {"flushed": self._services.flush_names(_names(asked.get("names", [])))}
             if what in _SIGNALS:
                 self.send_signal(_SIGNALS[what])
                 return {"text": f"sent {what}"}
             if what in ("allow", "deny"):
                 return {"text": self._add(parse_rule(str(asked["rule"]), what, "the live view"))}
+        except Misuse as error:
+            return {"error": str(error)}
         except ConfigInvalid as error:
             return {"error": f"{error.reason}" + (f" ({error.hint})" if error.hint else "")}
         except ImportError:
@@ -275,6 +279,12 @@ class Watched:
 
 def _line(message: dict[str, Any]) -> bytes:
     return json.dumps(message, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def _names(given: object) -> list[str]:
+    if not isinstance(given, list):
+        raise TypeError(given)
+    return [str(name) for name in given]
 
 
 def _record(flow: Flow) -> dict[str, Any]:

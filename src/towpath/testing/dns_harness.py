@@ -35,7 +35,8 @@ class DNSHarness(ProviderHarness[P]):
     ...     harness.query("www.ads.test"), harness.query("news.test")
     (Refuse(reason="an advertiser's", how='nxdomain', ttl=60), Forward(servers=()))
 
-    `settings` is what `start` gave. Everything else is as in `FilterHarness`: `logs`, `advance`, `change_config`.
+    `settings` is what `start` gave, `flushed` the names that it wanted forgotten, () for all. Everything else is as in
+    `FilterHarness`: `logs`, `advance`, `change_config`.
     """
 
     _settings_kinds = (DNSProxySettings,)

@@ -64,6 +64,7 @@ class ProviderHarness(Generic[P]):
         assert isinstance(made, provider)
         self.provider: P = made
         self.logs: list[LogLine] = []
+        self.flushed: list[tuple[str, ...]] = []
         self.prompts: list[Prompt] = []
         self.loop = VirtualLoop()
         self.loop.set_exception_handler(self._background_failed)
@@ -236,6 +237,9 @@ class _Context:
 
     def update(self, flow: int, verdict: NameVerdict) -> None:
         self._harness.flow_of(flow).update(verdict)
+
+    def flush(self, names: tuple[str, ...]) -> None:
+        self._harness.flushed.append(names)
 
     def log(self, level: LogLevel, text: str) -> None:
         self._harness.logs.append(LogLine(level, text))

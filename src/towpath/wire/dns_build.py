@@ -12,6 +12,7 @@ from towpath.wire.address import pack
 __all__ = ["Record", "a", "aaaa", "answer", "cname", "https", "query"]
 
 _PAYLOAD = 1232
+_DO = 0x8000
 
 
 class Record(NamedTuple):
@@ -27,12 +28,15 @@ class Record(NamedTuple):
     rdata: bytes
 
 
-def query(name: str, type: str | int, id: int, edns: bool = True) -> bytes:
-    """A query with recursion desired; with `edns` it takes answers of up to 1,232 bytes over UDP."""
-    writer = m.Writer(m.Header(id, 0x0100, 1, 0, 0, int(edns)))
+def query(name: str, type: str | int, id: int, edns: bool = True, *, dnssec: bool = False) -> bytes:
+    """A query with recursion desired; with `edns` it takes answers of up to 1,232 bytes over UDP.
+
+    `dnssec`: as who validates asks, with signatures and whatever they are worth (DO and CD).
+    """
+    writer = m.Writer(m.Header(id, 0x0110 if dnssec else 0x0100, 1, 0, 0, int(edns)))
     writer.question(m.labels_of(name), _number(type), m.IN)
     if edns:
-        writer.record((), m.OPT, _PAYLOAD, 0, b"")
+        writer.record((), m.OPT, _PAYLOAD, _DO if dnssec else 0, b"")
     return writer.message()
 
 

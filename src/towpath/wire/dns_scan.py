@@ -20,15 +20,20 @@ __all__ = [
     "bare_question",
     "error_answer",
     "minimal_any",
+    "not_a_question",
     "plain_answer",
     "scan",
+    "validated",
 ]
 
 MOST_TTL = 0x7FFFFFFF
 """A lifetime with the highest bit set counts as 0 (RFC 2181 section 8)."""
 
-_QR, _RA, _RD, _CD, _TC = 0x8000, 0x0080, 0x0100, 0x0010, 0x0200
+_QR, _RA, _RD, _CD, _TC, _AD = 0x8000, 0x0080, 0x0100, 0x0010, 0x0200, 0x0020
+_PROOFS = (46, 47, 50)
+"""RRSIG, NSEC, NSEC3."""
 _OPCODE = 0x7800
+_FORMERR, _NOTIMP = 1, 4
 _EDE = 15
 _OWN_PAYLOAD = 1232
 _HINFO = 13
@@ -193,6 +198,38 @@ def _errors(data: bytes, at: int, end: int) -> bytes:
     return found
 
 
+def validated(data: bytes, *, authentic: bool, dnssec: bool, most_ttl: int) -> bytes:
+    """An answer that was validated, as who asked may have it: without what was not, and with the AD bit or without it.
+
+    What remains are the answers and what proves an absence, for those who ask for it (`dnssec`) with signatures and
+    NSEC records (RFC 4035 section 3.2.1); no lifetime is longer than `most_ttl`. The OPT record stays.
+    """
+    reader = m.Reader(data)
+    header = reader.header()
+    question = reader.question()
+    sections: list[list[m.Section]] = []
+    for section, count in enumerate(header[3:]):
+        records = [reader.record() for _ in range(count)]
+        sections.append([one for one in records if _remains(one, section, question[1], dnssec=dnssec)])
+    flags = header.flags & ~_AD | (_AD if authentic else 0)
+    writer = m.Writer(m.Header(header.id, flags, 1, *map(len, sections)))
+    writer.question(*question)
+    for record in (record for section in sections for record in section):
+        parts = reader.rdata(record)
+        rdata = b"".join(part if isinstance(part, bytes) else m.flat(part) for part in parts)
+        ttl = record.ttl if record.type == m.OPT else min(record.ttl if record.ttl <= MOST_TTL else 0, most_ttl)
+        writer.record(record.owner, record.type, record.klass, ttl, rdata)
+    return writer.message()
+
+
+def _remains(record: m.Section, section: int, asked: int, *, dnssec: bool) -> bool:
+    if record.type == m.OPT or section == 2:
+        return record.type == m.OPT and section == 2
+    if section == 1 and record.type not in (m.SOA, *_PROOFS):
+        return False
+    return dnssec or record.type == asked or record.type not in _PROOFS
+
+
 def aged(body: bytes, offsets: tuple[int, ...], seconds: int, least: int = 0) -> bytes:
     """`body` (of `Scanned`) with every lifetime `seconds` shorter, never below `least`."""
     out = bytearray(body)
@@ -224,6 +261,11 @@ def error_answer(data: bytes, rcode: int) -> bytes | None:
         return None
     flags = _QR | _RA | (data[2] << 8 | data[3]) & (_OPCODE | _RD) | rcode
     return data[:2] + flags.to_bytes(2, "big") + bytes(8)
+
+
+def not_a_question(data: bytes, violation: PeerViolation) -> bytes | None:
+    """The answer to what `parse_query` refused: FORMERR, or NOTIMP for another opcode; `None` as `error_answer`."""
+    return error_answer(data, _NOTIMP if violation.fault == "dns-opcode" else _FORMERR)
 
 
 def minimal_any(data: bytes, end: int, flags: int) -> bytes:

@@ -182,7 +182,7 @@ def test_memory_is_bounded_and_the_wanted_stay() -> None:
     assert len(cache.ready) <= len(cache)
 
 
-def test_flushing_forgets_one_name_or_all() -> None:
+def test_flushing_forgets_one_name_or_what_is_below_it_or_all() -> None:
     cache = WireCache()
     for name in ("a.good.test", "b.good.test"):
         for kind in ("A", "HTTPS"):
@@ -190,8 +190,14 @@ def test_flushing_forgets_one_name_or_all() -> None:
     assert cache.flush(dns.cname("a.good.test")) == 2
     assert len(cache) == 2
     assert found(cache, asked("a.good.test"), 0) is None
-    assert cache.flush() == 2
+    keep(cache, asked("x.y.b.good.test"))
+    keep(cache, asked("xb.good.test"))
+    assert cache.flush(dns.cname("b.good.test"), below=True) == 1
+    assert cache.flush(dns.cname("good.test"), below=True) == 3
     assert (len(cache), cache.bytes, len(cache.ready)) == (0, 0, 0)
+    keep(cache, asked("a.good.test"))
+    assert cache.flush() == 1
+    assert cache.bytes == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 30), st.booleans()), max_size=60))

@@ -32,7 +32,7 @@ def test_the_proxy_of_the_guide_can_be_used_and_tested(tmp_path: Path, monkeypat
 
 
 def test_the_configs_of_the_guide_are_taken(tmp_path: Path) -> None:
-    assert list(CONFIGS) == ["ads.toml", "private.toml", "office.toml"]
+    assert list(CONFIGS) == ["ads.toml", "private.toml", "signed.toml", "house.toml", "office.toml"]
     for name in ("hosts.txt", "adblock.txt"):
         (tmp_path / name).write_text("||ads.example^\n")
     for text in CONFIGS.values():
@@ -43,7 +43,11 @@ def test_the_configs_of_the_guide_are_taken(tmp_path: Path) -> None:
         assert proxy.query("cdn.ads.example") == Forward()
     with DNSHarness(SecureDns, tomllib.loads(CONFIGS["office.toml"]), folder=tmp_path) as proxy:
         assert proxy.query("printer.home") == Answer(("192.0.2.9",))
-        assert proxy.settings.settings[0].match_domains == ("corp.example", "10.in-addr.arpa")
+        everyone, office = proxy.settings.settings
+        assert (everyone.search, office.search) == (("corp.example",), ())
+        assert office.match_domains == ("corp.example", "10.in-addr.arpa")
+    with DNSHarness(SecureDns, tomllib.loads(CONFIGS["house.toml"]), folder=tmp_path) as proxy:
+        assert [one.requires_dnssec for one in proxy.settings.settings] == [True, False]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
