@@ -33,4 +33,5 @@ NAMES = (
     "tunnel_small",
     "tunnel_ping",
     "tunnel_loss",
+    "tunnel_idle",
 )

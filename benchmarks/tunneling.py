@@ -20,7 +20,10 @@ from benchmarks.rounds import Absent, Party
 from benchmarks.world import Arena
 from towpath.testing.lab_host import LabHost
 
-__all__ = ["RATE", "Tunnel", "bulk", "openvpn", "ping", "plain", "small", "wire_tunnel", "wireguard", "wireguard_go"]
+__all__ = [
+    "RATE", "Tunnel", "bulk", "family", "key_pair", "openvpn", "ping", "plain", "small", "until", "wire_tunnel",
+    "wireguard", "wireguard_go",
+]  # fmt: skip
 
 RATE = "gigabits_per_second"
 _PROGRAM = str(Path(__file__).with_name("programs") / "host_tunnel.py")
@@ -38,7 +41,7 @@ class Tunnel:
     def cpu_seconds(self) -> float:
         """Of its processes and all below them, so far."""
         total = 0
-        for pid in _family(self.processes):
+        for pid in family(self.processes):
             try:
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
             except OSError:
@@ -47,7 +50,8 @@ class Tunnel:
         return total / os.sysconf("SC_CLK_TCK")
 
 
-def _family(roots: list[int]) -> set[int]:
+def family(roots: list[int]) -> set[int]:
+    """These processes, and all below them."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -115,7 +119,8 @@ def plain(place: Arena) -> Iterator[Tunnel]:
     yield Tunnel(place.server.address4, [])
 
 
-def _keys() -> tuple[str, str]:
+def key_pair() -> tuple[str, str]:
+    """A private key and its public one, in base64."""
     key = X25519PrivateKey.generate()
     secret, public = key.private_bytes_raw(), key.public_key().public_bytes_raw()
     return base64.b64encode(secret).decode(), base64.b64encode(public).decode()
@@ -142,7 +147,7 @@ def _ours(place: Arena, server: str, client: str, address: str, device: str) -> 
 @contextmanager
 def wireguard(place: Arena) -> Iterator[Tunnel]:
     """The extension, at both ends."""
-    ours, theirs = _keys(), _keys()
+    ours, theirs = key_pair(), key_pair()
     server, client = Path(place.folder, "bench-server.conf"), Path(place.folder, "bench-client.conf")
     server.write_text(
         f"[Interface]\nPrivateKey={theirs[0]}\nAddress=10.91.0.1/24\nListenPort=51821\n"
@@ -159,7 +164,7 @@ def wireguard(place: Arena) -> Iterator[Tunnel]:
 @contextmanager
 def wire_tunnel(place: Arena) -> Iterator[Tunnel]:
     """The reference protocol, at both ends."""
-    ours, theirs = _keys(), _keys()
+    ours, theirs = key_pair(), key_pair()
     server, client = Path(place.folder, "bench-server.toml"), Path(place.folder, "bench-client.toml")
     server.write_text(
         f'private_key = "{theirs[0]}"\naddresses = ["10.92.0.1/24"]\nlisten = 51822\n'
@@ -177,7 +182,7 @@ def wire_tunnel(place: Arena) -> Iterator[Tunnel]:
 @contextmanager
 def wireguard_go(place: Arena) -> Iterator[Tunnel]:
     """Debian's, at both ends."""
-    ours, theirs = _keys(), _keys()
+    ours, theirs = key_pair(), key_pair()
     ends = (
         (place.server, theirs[0], ours[1], "10.93.0.1", "10.93.0.2/32", ""),
         (place.client, ours[0], theirs[1], "10.93.0.2", "10.93.0.1/32", f"Endpoint={place.server.address4}:51823\n"),
@@ -197,9 +202,9 @@ def wireguard_go(place: Arena) -> Iterator[Tunnel]:
             stack.callback(process.wait)
             stack.callback(process.kill)
             setup = f"wg setconf {name} {file} && ip addr add {address}/24 dev {name} && ip link set {name} up mtu 1420"
-            _until(lambda host=host, setup=setup: host.run(["sh", "-c", setup], administrator=True).returncode == 0)  # type: ignore[misc]
+            until(lambda host=host, setup=setup: host.run(["sh", "-c", setup], administrator=True).returncode == 0)  # type: ignore[misc]
             processes.append(process.pid)
-        _until(lambda: _answers(place.client, "10.93.0.1"))
+        until(lambda: _answers(place.client, "10.93.0.1"))
         yield Tunnel("10.93.0.1", processes)
 
 
@@ -243,7 +248,7 @@ def openvpn(place: Arena) -> Iterator[Tunnel]:
             stack.callback(process.wait)
             stack.callback(process.kill)
             processes.append(process.pid)
-        _until(lambda: _answers(place.client, "10.94.0.1"))
+        until(lambda: _answers(place.client, "10.94.0.1"))
         yield Tunnel("10.94.0.1", processes)
 
 
@@ -251,7 +256,8 @@ def _answers(host: LabHost, address: str) -> bool:
     return host.run([program("ping"), "-c", "1", "-W", "1", address]).returncode == 0
 
 
-def _until(condition: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for it. Raises `Absent`."""
     end = time.monotonic() + _PATIENCE
     while not condition():
         if time.monotonic() > end:

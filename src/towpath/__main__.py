@@ -5,6 +5,6 @@ import sys
 # `-m` puts the current folder first, where whoever may write to it could answer for any module.
 sys.path[:] = [folder for folder in sys.path if folder not in ("", sys.path[0])]
 
-from towpath.cli import main  # noqa: E402
+from towpath.cli import program  # noqa: E402
 
-sys.exit(main())
+program()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import struct
+from functools import cache
 from ipaddress import ip_network
+from typing import Any
 
 from towpath.errors import ConfigInvalid, PeerViolation
+from towpath.extensions.wire_tunnel.path import ANSWER_MAGIC, PROBE, PROBE_MAGIC, REPORT, REPORT_MAGIC
+from towpath.extensions.wire_tunnel.provider import WireTunnel
+from towpath.extensions.wire_tunnel.units import HANDSHAKE, PIECE, SMALL_PIECE, cut_unit
 from towpath.extensions.wireguard.config import read_config
 from towpath.extensions.wireguard.device import Device
 from towpath.extensions.wireguard.noise import PrivateKey
 from towpath.extensions.wireguard.peer import Peer
 from towpath.hosting import messages, tunnel_messages
 from towpath.providers import Packet, join_packets
+from towpath.testing import TunnelHarness
 from towpath.wire.segmentation import split_packet
 from towpath.wire.virtio_net import read_offload
 
@@ -50,6 +57,37 @@ def wireguard_message(data: bytes) -> None:
     device.tick(1000.0)
 
 
+@cache
+def _joined() -> tuple[TunnelHarness, Any]:
+    """A server of the reference protocol, and what its one client seals with."""
+    ours, theirs = (PrivateKey(bytes([number]) * 32) for number in (1, 2))
+    names = [base64.b64encode(key.public).decode() for key in (ours, theirs)]
+    secrets = [base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
+    member = {"public_key": names[0], "addresses": ["10.0.0.2/32"]}
+    far = {"private_key": secrets[1], "addresses": ["10.0.0.1/24"], "listen": 4500, "peers": [member]}
+    member = {"public_key": names[1], "addresses": ["10.0.0.0/24"], "endpoint": "192.0.2.9:4500"}
+    near = {"private_key": secrets[0], "addresses": ["10.0.0.2/32"], "peers": [member]}
+    server, client = TunnelHarness(WireTunnel, far), TunnelHarness(WireTunnel, near)
+    client.join(server)
+    server.start()
+    client.start()
+    provider: Any = client.provider
+    (peer,) = provider._device.peers.values()
+    return server, provider._traffic_of(peer.current)
+
+
+def wire_tunnel_unit(data: bytes) -> None:
+    """Units that their sender sealed, whatever is in them, in pieces of both sizes; and what nobody sealed."""
+    server, traffic = _joined()
+    (link,), source = server.links, ("192.0.2.1", 1000)
+    for datagram in (data, HANDSHAKE + data):
+        link.receive(datagram, source)
+    for size in (PIECE, SMALL_PIECE):
+        sealed, head = traffic.seal(data[:60_000])
+        pieces = -(-len(sealed) // size)
+        link.receive(b"".join(map(bytes, cut_unit(sealed, head, pieces, size))), source, size + 12 if pieces > 1 else 0)
+
+
 def wireguard_file(data: bytes) -> None:
     try:
         read_config(data.decode("utf-8", "replace"), "wg0.conf")
@@ -68,6 +106,7 @@ def tunnel_messages_(data: bytes) -> None:
 ENTRIES = {
     "tun_record": tun_record,
     "tunnel_messages": tunnel_messages_,
+    "wire_tunnel_unit": wire_tunnel_unit,
     "wireguard_file": wireguard_file,
     "wireguard_message": wireguard_message,
 }
@@ -94,6 +133,12 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
             messages.Stop(1),
         )
         for packet in messages.batches([message])
+    ),
+    "wire_tunnel_unit": (
+        bytes(10) + _IP4 + _TCP + bytes(2000),
+        REPORT.pack(REPORT_MAGIC, 7, 9),
+        PROBE.pack(PROBE_MAGIC, PIECE).ljust(PIECE - 16, b"\0"),
+        PROBE.pack(ANSWER_MAGIC, SMALL_PIECE),
     ),
     "wireguard_file": (
         b"[Interface]\nPrivateKey = YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=\nAddress = 10.0.0.2/32\n"

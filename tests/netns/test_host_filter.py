@@ -110,7 +110,7 @@ def test_what_a_filter_wants_to_see_is_held_until_it_has_decided(
     with HostFilterProcess(routed, "office", [mine]) as host_filter:
         seen = len(routed["web"].log)
         assert routed["client"].run(talk(transport, address, port, "hello there")).stdout == "heard b'hello there'\n"
-        assert host_filter.said == [{"offset": 0, "data": "hello"}]
+        host_filter.until_said(lambda said: said == [{"offset": 0, "data": "hello"}], "it saw the first bytes")
         assert routed["client"].run(talk(transport, address, port, "damn it")).stdout.startswith("failed")
         assert [record.received for record in routed["web"].log[seen:]] == ([11, 0] if transport == "tcp" else [11])
 

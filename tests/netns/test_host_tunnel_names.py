@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -152,6 +153,30 @@ def test_names_rules_and_routes_are_the_host_s_again_when_it_has_ended(lab: Lab,
             assert held.stdout.readline() == "up\n"
             assert dig(client, "more.test") == "192.0.2.81"
             assert asked.at("server") == {"more.test"}, "and it can be started again"
+
+
+@pytest.mark.parametrize(
+    ("dns", "allowed", "asks_the_host"),
+    [(f"{INNER}, ~corp.test", "10.80.0.0/24", True), (INNER, "0.0.0.0/0", False)],
+    ids=["some networks", "everywhere"],
+)
+def test_a_process_that_hangs_is_passed_by_where_the_tunnel_does_not_lead_everywhere(
+    lab: Lab, files: Path, dns: str, allowed: str, asks_the_host: bool
+) -> None:
+    client = lab["client"]
+    with tunnel(client, file(lab, files, dns, allowed), "wg0") as held:
+        assert dig(client, "git.corp.test") == "10.80.0.9"
+        asked = Asked(lab)
+        inside = int(Path(f"/proc/{held.pid}/task/{held.pid}/children").read_text().split()[0])
+        os.kill(inside, signal.SIGSTOP)
+        if asks_the_host:
+            eventually(lambda: dig(client, "web.test") == "192.0.2.80")
+            assert asked.at("dns") == {"web.test"}
+        else:
+            assert [dig(client, "web.test").startswith("192") for _ in range(2)] == [False, False]
+            assert asked.at("dns") == set()
+        os.kill(inside, signal.SIGCONT)
+        eventually(lambda: dig(client, "git.corp.test") == "10.80.0.9")
 
 
 def test_a_dns_proxy_of_the_host_is_asked_first_and_asks_by_the_tunnel(lab: Lab, files: Path, tmp_path: Path) -> None:

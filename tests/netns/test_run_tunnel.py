@@ -13,7 +13,17 @@ import pytest
 from tests.support.peers import need
 from tests.support.processes import descendants
 from tests.support.running import TOWPATH, Runner, python
-from tests.support.tunnel_lab import INNER4, INNER6, PLAN, Capture, Key, TunnelLab, eventually, tunnels_in
+from tests.support.tunnel_lab import (
+    INNER4,
+    INNER6,
+    PLAN,
+    Capture,
+    Key,
+    TunnelLab,
+    eventually,
+    provider_with,
+    tunnels_in,
+)
 
 from towpath.testing import Lab
 
@@ -108,6 +118,24 @@ def test_no_name_leaves_by_the_host_where_the_tunnel_leads_everywhere(tunnels: T
     capture.close()
     assert len(tunnels.lab["dns"].log) == before
     assert done.code == 6, "the host's server is asked through the tunnel, and this peer leads to nobody"
+
+
+def test_settings_that_are_replaced_are_in_force_for_what_comes_then(
+    tunnels: TunnelLab, run: Runner, tmp_path: Path
+) -> None:
+    """No route and no server at first; then both, and what was refused and what did not resolve is there."""
+    later = f"included=('{INNER4}/32',), dns=DnsSettings(servers=('{INNER4}',))"
+    first = "included=('10.78.0.0/24',), dns=None"
+    target = f"{provider_with(tmp_path, first, later)}:{tunnels.file()}"
+    command = (
+        f"curl -sS --max-time 2 http://{INNER4}/ && exit 3; getent hosts inner.test && exit 4;"
+        "until getent ahostsv4 inner.test; do sleep 0.1; done; exec curl -sS -4 http://inner.test/"
+    )
+    done = run("--tunnel", target, command=command)
+    assert done.code == 0, done.err
+    assert "This is vpn." in done.out
+    assert {flow["verdict"] for flow in done.flows if flow["transport"] == "tcp"} == {"allowed", "refused"}
+    assert "no DNS server is named for the tunnel" in done.err
 
 
 def test_a_dns_proxy_s_own_domains_come_before_the_tunnel_s(tunnels: TunnelLab, run: Runner, tmp_path: Path) -> None:
@@ -358,7 +386,9 @@ for line in sys.stdin:
         assert status["paths"][0]["from"] == tunnels.lab["client"].address4
         shown = _tunnel(tunnels, "status").stdout
         assert "wireguard: connected, for" in shown
-        assert "Towpath, in user space" in shown
+        assert f"names         all, of {INNER4}" in shown
+        assert "Towpath, in user space; " in shown
+        assert ("this kernel has none of its own" in shown) is (status["kernel_has_wireguard"] is False)
         assert tunnels.client.secret not in shown
         file = tmp_path / "inner.pcapng"
         command = [TOWPATH, "tunnel", "capture", "-w", str(file), "--seconds", "30"]

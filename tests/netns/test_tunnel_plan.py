@@ -61,6 +61,35 @@ def test_a_plan_is_replaced_by_what_differs(lab: Lab) -> None:
     assert "10.3.0.1" not in nothing[0]
 
 
+def _beside_another() -> list[str]:
+    """The routes to a network that another device has as well: with a tunnel's, and after it."""
+
+    def shown() -> str:
+        words = ["ip", "route", "show", "root", "10.60.0.0/16"]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+    subprocess.run(["ip", "route", "add", "10.60.0.0/16", "dev", "eth0"], check=True)
+    found = [shown()]
+    device = open_tun("t0")
+    link = TunnelLink(device.name)
+    link.apply(TunnelPlan((("10.60.0.9", 32),), (("10.60.0.0", 16),)))
+    found.append(shown())
+    link.apply(NOTHING)
+    found.append(shown())
+    link.apply(TunnelPlan((("10.60.0.9", 32),), (("10.60.0.0", 16),)))
+    link.close()
+    os.close(device.queues[0])
+    found.append(shown())
+    return found
+
+
+def test_a_network_that_another_device_has_is_taken_by_its_halves_and_given_back(lab: Lab) -> None:
+    before, during, after, ended = lab["one"].call(_beside_another)
+    assert before == after == ended
+    for route in ("10.60.0.0/17 dev t0", "10.60.128.0/17 dev t0", "10.60.0.0/16 dev eth0"):
+        assert route in during
+
+
 @pytest.mark.parametrize(
     "refused",
     [

@@ -1,9 +1,14 @@
-"""A tunnel under load for as many seconds as `TOWPATH_SOAK` says (1800 is meant): memory and descriptors stay flat."""
+"""A tunnel under load for as many seconds as `TOWPATH_SOAK` says (1800 is meant): memory and descriptors stay flat.
+
+`TOWPATH_SOAK_PAUSE`, seconds between turns of 3 MB each way, makes it a load beside which others can work. Figures are
+written each minute (pytest -s).
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +19,8 @@ from tests.support.processes import descendants
 from towpath.testing import Lab
 
 SECONDS = float(os.environ.get("TOWPATH_SOAK", "0"))
+PAUSE = float(os.environ.get("TOWPATH_SOAK_PAUSE", "0"))
+_EACH = 60.0
 
 
 def _kilobytes(pid: int) -> int:
@@ -46,10 +53,15 @@ def test_memory_and_descriptors_stay_flat_under_load(tmp_path: Path, protocol: s
             for _ in range(3):
                 assert bulk(client, address)
             before = [_figures(process) for process in (serving, held)]
-            turns = 0
+            turns, shown = 0, time.monotonic()
             while time.monotonic() < end:
                 assert bulk(client, address)
                 turns += 1
+                if time.monotonic() - shown >= _EACH:
+                    shown = time.monotonic()
+                    now = [_figures(process) for process in (serving, held)]
+                    sys.stdout.write(f"{protocol}, turn {turns}: (KB, descriptors) of both ends {now}\n")
+                time.sleep(PAUSE)
             after = [_figures(process) for process in (serving, held)]
             for (memory, descriptors), (memory_now, descriptors_now) in zip(before, after, strict=True):
                 assert memory_now < memory * 1.1 + 4096, f"{memory} KB, and {memory_now} KB after {turns} turns"

@@ -57,21 +57,38 @@ _PROVIDER = """\
 # capabilities = ["packet-tunnel-provider"]
 # memory = 1024
 # ///
+import asyncio
+
 from msgspec import structs
 from towpath.extensions.wireguard.provider import WireGuard
-from towpath.providers import ProxySettings
+from towpath.providers import DnsSettings, ProxySettings
 
 
 class Changed(WireGuard):
     async def set_settings(self, settings):
-        await super().set_settings(structs.replace(settings, {changes}))
+        settings = structs.replace(settings, {changes})
+        await super().set_settings(settings)
+        self.meanwhile(settings)
+
+    def meanwhile(self, settings):
+        pass
 """
 
 
-def provider_with(folder: Path, changes: str) -> Path:
-    """A provider that speaks WireGuard, and whose settings have these fields besides."""
+_LATER = """\
+        changed = structs.replace(settings, {changes})
+        change = super().set_settings
+        self.tunnel.later(1.0, lambda: asyncio.get_running_loop().create_task(change(changed)))
+"""
+
+
+def provider_with(folder: Path, changes: str, later: str = "") -> Path:
+    """A provider that speaks WireGuard, and whose settings have these fields besides, and `later` others instead."""
     path = folder / "changed.py"
-    path.write_text(_PROVIDER.format(changes=changes))
+    text = _PROVIDER.format(changes=changes)
+    if later:
+        text = text.replace("        pass\n", _LATER.format(changes=later))
+    path.write_text(text)
     return path
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from towpath.errors import ConfigInvalid
+from towpath.errors import ConfigInvalid, TowpathError
 
 __all__ = ["add"]
 
@@ -119,10 +119,23 @@ def _asked_all() -> list[dict[str, Any]]:
             made.settimeout(3)
             try:
                 made.sendall(b'{"ask": "status"}\n')
-                found.append({"pid": pid, **_read(made)})
+                one = {"pid": pid, **_read(made)}
+                if one.get("protocol") == "WireGuard":
+                    one["kernel_has_wireguard"] = _kernel_has_wireguard()
+                found.append(one)
             except (OSError, ValueError):
                 continue  # it has just ended
     return found
+
+
+def _kernel_has_wireguard() -> bool | None:
+    """`None` where that cannot be told."""
+    from towpath.kernel import system
+
+    try:
+        return system.generic_netlink.has_family("wireguard")
+    except (TowpathError, OSError):
+        return None
 
 
 def _tunnels() -> dict[str, int]:
@@ -166,9 +179,20 @@ def _described(one: dict[str, Any]) -> str:
     error = one.get("last_error")
     if error:
         lines.append(f"  last error    {error['reason']} ({error['cause']})")
+    if one.get("network") is False:
+        lines.append("  network       there is none: no default route by a link that carries anything")
     if one.get("implementation"):
-        lines.append(f"  spoken by     {one['implementation']}")
+        kernel = {
+            "True": "; the kernel's own is not used",
+            "False": "; this kernel has none of its own",
+        }.get(str(one.get("kernel_has_wireguard")), "")
+        lines.append(f"  spoken by     {one['implementation']}{kernel}")
     lines += [f"  path          from {path['from']} to {path['to']}" for path in one.get("paths", [])]
+    names = one.get("names")
+    if names:
+        domains = names["domains"]
+        whose = "all" if domains is None else " and ".join(domains) or "none"
+        lines.append(f"  names         {whose}, of {', '.join(names['servers'])}")
     for peer in one.get("peers", []):
         last = f"{_ago(peer['last_handshake'])} ago" if peer.get("last_handshake") else "never"
         lines.append(f"  peer          {peer['public_key']} at {peer['endpoint']}")

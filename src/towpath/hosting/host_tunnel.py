@@ -41,9 +41,9 @@ class HostTunnel:
 
     Where its settings name DNS servers, questions of the host's programs to port 53, whomever they address, are
     redirected to sockets of this process, and asked of these servers by the tunnel's device; names that are not for
-    them go to the host's own (see `towpath.hosting.tunnel_names`). `exempt` are user ids whose questions are left
-    alone: that of a resolver on this host. With a proxy of names besides (`towpath.hosting.host_dns.HostDns`), the
-    proxy is asked first.
+    them go to the host's own (see `towpath.hosting.tunnel_names`). Search domains are left to the host. `exempt` are
+    user ids whose questions are left alone: that of a resolver on this host. With a proxy of names besides
+    (`towpath.hosting.host_dns.HostDns`), the proxy is asked first.
 
     Make it while this process has one thread: its worker is forked from a copy of it. Raises `Misuse` otherwise,
     `PermissionMissing` without CAP_NET_ADMIN or with a closed /dev/net/tun.

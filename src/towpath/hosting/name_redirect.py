@@ -130,7 +130,7 @@ class NameRedirect:
             is_stream = one.type == socket.SOCK_STREAM
             (self._listener.listen_stream if is_stream else self._listener.listen)(one)
         self._owners = host_owners()
-        self._system = SystemDns(loop, self._system_changed, resolv_conf)
+        self._system = SystemDns(loop, self._system_changed, say, resolv_conf)
         self._timer: Timer | None = None
         try:
             lines = redirect_lines(redirection, port, exempt, always=always)

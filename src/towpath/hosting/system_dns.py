@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from towpath.dns_proxy.groups import Group
+from towpath.errors import HostFault
 from towpath.hosting.loop import IN, Loop
 from towpath.kernel import system
 from towpath.names.upstream import parse_upstream
@@ -21,6 +22,8 @@ RESOLV_CONF = "/etc/resolv.conf"
 _BEHIND_STUB = "/run/systemd/resolve/resolv.conf"
 _STUBS = ("127.0.0.53", "127.0.0.54")
 _SETTLE = 0.1
+_BEGIN = 0.5
+"""Seconds until it is watched: closing a watch waits for the kernel for some 15 ms, as long as a short run takes."""
 
 
 def resolvers(path: str = RESOLV_CONF) -> list[str]:
@@ -76,18 +79,38 @@ def _words(path: str, key: str) -> list[str]:
 
 
 class SystemDns:
-    """Calls `changed(servers)` when the system begins to ask others, or to search elsewhere."""
+    """Calls `changed(servers)` when the system begins to ask others, or to search elsewhere.
 
-    def __init__(self, loop: Loop, changed: Callable[[list[str]], None], path: str = RESOLV_CONF) -> None:
+    `say(level, text)` hears of it where that cannot be watched.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        changed: Callable[[list[str]], None],
+        say: Callable[[str, str], None],
+        path: str = RESOLV_CONF,
+    ) -> None:
         self._loop = loop
         self._changed = changed
+        self._say = say
         self._path = path
         self._known = _asked(path)
-        self._watch = system.watch.FileWatch({path, os.path.realpath(path)})
-        loop.watch(self._watch.fileno(), IN, lambda _events: self._ready())
+        self._make_watch = system.watch.FileWatch  # now, for code is not loaded later
+        self._watch: system.watch.FileWatch | None = None
+        self._timer = loop.later(_BEGIN, self._begin)
 
-    def _ready(self) -> None:
-        self._watch.drain()
+    def _begin(self) -> None:
+        try:
+            self._watch = watch = self._make_watch({self._path, os.path.realpath(self._path)})
+        except HostFault as fault:
+            self._say("info", f"changes of {self._path} are not seen: {fault}")
+            return
+        self._loop.watch(watch.fileno(), IN, lambda _events: self._ready(watch))
+        self._look()
+
+    def _ready(self, watch: system.watch.FileWatch) -> None:
+        watch.drain()
         self._loop.later(_SETTLE, self._look)
 
     def _look(self) -> None:
@@ -97,5 +120,7 @@ class SystemDns:
             self._changed(list(found[0]))
 
     def close(self) -> None:
-        self._loop.forget(self._watch.fileno())
-        self._watch.close()
+        self._timer.cancel()
+        if self._watch is not None:
+            self._loop.forget(self._watch.fileno())
+            self._watch.close()

@@ -45,13 +45,22 @@ def plan_names(settings: TunnelSettings | None, system: list[str]) -> NamePlan:
     if dns is None or not dns.servers:
         return NamePlan(system_group(within)) if within else NamePlan(Group(()), warning=_NOBODY)
     own = system_group(list(dns.servers))
-    if dns.match_domains is None or "" in dns.match_domains:
-        return NamePlan(own)
-    domains = (own._replace(match_domains=tuple(dns.match_domains)),) if dns.match_domains else ()
+    beyond = "" if any(settings.refusal(one) is None for one in dns.servers) else _beyond(dns.servers)
+    if dns.takes_all:
+        return NamePlan(own, warning=beyond)
+    domains = (own._replace(match_domains=dns.match_domains),) if dns.match_domains else ()
     if leads_everywhere(settings):
-        return NamePlan(system_group(within) if within else own, domains)
+        return NamePlan(system_group(within) if within else own, domains, warning=beyond)
     by_host = frozenset(one for one in system if not _carried(settings, one))
-    return NamePlan(system_group(system), domains, by_host)
+    return NamePlan(system_group(system), domains, by_host, beyond)
+
+
+def _beyond(servers: tuple[str, ...]) -> str:
+    """A mistake of files whose AllowedIPs name the other side's networks, and whose DNS is somewhere else."""
+    return (
+        f"the tunnel does not lead to its DNS servers ({', '.join(servers)}): names do not resolve by it (in a "
+        "wg-quick file: AllowedIPs has to cover what DNS names)"
+    )
 
 
 def leads_everywhere(settings: TunnelSettings) -> bool:

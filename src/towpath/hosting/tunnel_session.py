@@ -6,12 +6,8 @@ device, on which the programs' connections wait.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
-import os
-import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +17,7 @@ from towpath.hosting import messages
 from towpath.hosting import tunnel_messages as told
 from towpath.hosting.link import WorkerLink
 from towpath.hosting.loop import IN
+from towpath.hosting.tunnel_links import TunnelLinks
 from towpath.hosting.tunnel_machine import Action, SessionState, StartOutcome, TunnelMachine
 from towpath.kernel import system
 from towpath.kernel.tunnel import make_plan
@@ -54,14 +51,6 @@ class TunnelServices(NamedTuple):
     """Settings are in force, or none are any more. May raise `HostFault`: then the old ones are to hold."""
 
 
-class _Link(NamedTuple):
-    host: str
-    port: int
-    listen: bool
-    address: str
-    local: str
-
-
 class TunnelSession:
     """Runs the provider of `bundle` on `attachment`."""
 
@@ -88,8 +77,9 @@ class TunnelSession:
         self._machine = TunnelMachine(
             time.monotonic, on_demand=on_demand, disconnect_on_sleep=disconnect_on_sleep, network=True
         )
+        self._available = True
         self._worker: WorkerLink | None = None
-        self._links: dict[int, _Link] = {}
+        self._links = TunnelLinks(loop, attachment)
         self._numbers = itertools.count(1)
         self._asked: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._answers: dict[int, Callable[[bytes | None], None]] = {}
@@ -135,8 +125,8 @@ class TunnelSession:
 
     def wake(self) -> None:
         """The machine has slept."""
-        self._machine.wake(network=system.path_changes.default_route())
-        self._rebind()
+        self._machine.wake(network=self._attachment.has_network())
+        self._links.rebind()
         self._proceed()
 
     def status(self, answer: Callable[[dict[str, Any]], None]) -> None:
@@ -162,11 +152,11 @@ class TunnelSession:
             "state": self.state.words,
             "since": self.since,
             "starts": self._machine.starts,
+            "network": self._available,
             "last_error": failure and {"cause": failure.cause.words, "reason": str(failure)},
             "device": self._attachment.name,
-            "paths": [
-                {"to": f"{link.address or '*'}:{link.port}", "from": link.local} for link in self._links.values()
-            ],
+            "paths": self._links.paths,
+            "names": _names(self.settings),
             "settings": make_plan(self.settings).text().splitlines() if self.settings is not None else [],
         }
 
@@ -258,6 +248,7 @@ class TunnelSession:
             lambda reason: self._gone(worker, reason),
             told.from_tunnel,
         )
+        self._links.begin(worker)
         self._nursery.make(worker, self._bundle)
         worker.send_descriptor(told.TunOpened(self._attachment.heads), self._attachment.queue)
         worker.send(told.Start(options))
@@ -266,7 +257,7 @@ class TunnelSession:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.drop()
-        self._links.clear()
+        self._links.begin(None)
         asked, self._asked = self._asked, {}
         for answer in asked.values():
             answer({})
@@ -290,9 +281,9 @@ class TunnelSession:
         if isinstance(message, told.ApplyWanted):
             self._apply(worker, message)
         elif isinstance(message, told.LinkWanted):
-            self._open(worker, message)
+            self._links.open(message)
         elif isinstance(message, told.LinkClosed):
-            self._links.pop(message.number, None)
+            self._links.forget(message.number)
         elif isinstance(message, told.StatusAnswer):
             self._figures_came(message)
         elif isinstance(message, told.AppAnswer):
@@ -345,48 +336,7 @@ class TunnelSession:
         self.settings = settings
         self._services.settled(settings)
 
-    # Links.
-
-    def _open(self, worker: WorkerLink, wanted: told.LinkWanted) -> None:
-        if wanted.listen:
-            self._opened(worker, wanted, None, [""])
-            return
-
-        def look_up() -> None:
-            try:
-                found = socket.getaddrinfo(wanted.host, wanted.port, 0, socket.SOCK_DGRAM)
-            except (OSError, UnicodeError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-                self._loop.post(lambda: self._opened(worker, wanted, reason, []))
-                return
-            addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
-            self._loop.post(lambda: self._opened(worker, wanted, None, addresses))
-
-        threading.Thread(target=look_up, daemon=True).start()
-
-    def _opened(self, worker: WorkerLink, wanted: told.LinkWanted, trouble: str | None, addresses: list[str]) -> None:
-        if worker is not self._worker:
-            return
-        cause, reason = DisconnectCause.SERVER_ADDRESS_RESOLUTION_FAILED, f"{wanted.host}: {trouble}"
-        for address in addresses:
-            try:
-                made = (
-                    self._attachment.listen(wanted.port)
-                    if wanted.listen
-                    else self._attachment.open_link(address, wanted.port)
-                )
-            except OSError as error:
-                what = f"listen on port {wanted.port}" if wanted.listen else f"reach {wanted.host} ({address})"
-                no_way = error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL)
-                cause = DisconnectCause.NO_NETWORK_AVAILABLE if no_way else DisconnectCause.CONFIGURATION_FAILED
-                reason = f"cannot {what}: {os.strerror(error.errno or 0)}"
-                continue
-            local = str(made.getsockname()[0])
-            self._links[wanted.number] = _Link(wanted.host, wanted.port, wanted.listen, address, local)
-            with made:
-                worker.send_descriptor(told.LinkOpened(wanted.number, address, wanted.port), made.fileno())
-            return
-        worker.send(told.LinkOpened(wanted.number, cause=int(cause), reason=reason))
+    # The network.
 
     def _path_changed(self) -> None:
         self._paths.drain()
@@ -396,27 +346,13 @@ class TunnelSession:
 
     def _settled(self) -> None:
         self._settling = False
-        if not self._closed and self._rebind():
-            self._machine.network_changed(available=system.path_changes.default_route())
+        if self._closed:
+            return
+        available = self._attachment.has_network()
+        if self._links.rebind() or available is not self._available or self.state is SessionState.DISCONNECTED:
+            self._available = available
+            self._machine.network_changed(available=available)
             self._proceed()
-
-    def _rebind(self) -> bool:
-        """Gives a new socket to each link whose best path is another one now; whether there was any."""
-        changed = self._machine.state is SessionState.DISCONNECTED
-        for number, link in list(self._links.items()):
-            if link.listen or self._worker is None:
-                continue
-            try:
-                made = self._attachment.open_link(link.address, link.port)
-            except OSError:
-                continue  # no way there now: the old socket is as good as any
-            with made:
-                local = str(made.getsockname()[0])
-                if local != link.local:
-                    self._links[number] = link._replace(local=local)
-                    self._worker.send_descriptor(told.LinkOpened(number, link.address, link.port), made.fileno())
-                    changed = True
-        return changed
 
     def _look_for_jump(self) -> None:
         """A machine that slept without telling: one clock went on, the other stood still."""
@@ -437,6 +373,14 @@ class TunnelSession:
         if self._paths.fileno() >= 0:
             self._loop.forget(self._paths.fileno())
             self._paths.close()
+
+
+def _names(settings: TunnelSettings | None) -> dict[str, Any] | None:
+    """Whom the settings would have asked for names: for all, where no `domains` are given."""
+    dns = settings.dns if settings is not None else None
+    if dns is None or not dns.servers:
+        return None
+    return {"servers": list(dns.servers), "domains": None if dns.takes_all else list(dns.match_domains or ())}
 
 
 def _answer(waiting: Callable[[Any], None] | None, value: object) -> None:

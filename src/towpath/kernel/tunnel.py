@@ -81,5 +81,8 @@ class TunnelAttachment(Protocol):
     def listen(self, port: int) -> socket.socket:
         """UDP from anywhere. Raises `OSError`."""
 
+    def has_network(self) -> bool:
+        """Whether there is a way to the outside now, the tunnel itself left out of account."""
+
     def close(self) -> None:
         """The device goes, and with it all that hung on it."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import socket
-from ipaddress import ip_address, ip_network
-from typing import Any, NamedTuple
+from ipaddress import ip_network
+from typing import Any
 
 from towpath.errors import HostFault
 from towpath.kernel.tunnel import TunnelPlan
@@ -19,8 +19,9 @@ from towpath.linux import datagram_rows
 from towpath.linux.host_table import HostTable
 from towpath.linux.tun import open_tun
 from towpath.linux.tunnel_device import TunnelLink
+from towpath.linux.uplinks import best_interface, has_default_route
 
-__all__ = ["HostTunnelDevice", "best_interface"]
+__all__ = ["HostTunnelDevice"]
 
 _TABLE = "towpath_tunnel"
 _STAYS = ("oif 1 accept", "ip daddr 127.0.0.0/8 accept", "ip6 daddr ::1 accept")
@@ -108,6 +109,9 @@ class HostTunnelDevice:
         self._let_pass(f"udp sport {made.getsockname()[1]} accept")
         return made
 
+    def has_network(self) -> bool:
+        return has_default_route(but=self.name)
+
     def close(self) -> None:
         if self.queue >= 0:
             os.close(self.queue)
@@ -146,39 +150,3 @@ def _halves(address: str, prefix: int) -> list[tuple[str, int]]:
     if prefix:
         return [(address, prefix)]
     return [(str(half.network_address), 1) for half in ip_network(f"{address}/0").subnets()]
-
-
-class _Route(NamedTuple):
-    prefix: int
-    metric: int
-    interface: str
-
-
-def best_interface(address: str, but: str) -> str | None:
-    """The interface by which `address` is reached when `but` is left out of account; `None` when there is none."""
-    found = [route for route in _routes(address) if route.interface not in (but, "lo")]
-    best = max(found, key=lambda route: (route.prefix, -route.metric), default=None)
-    return best.interface if best is not None else None
-
-
-def _routes(address: str) -> list[_Route]:
-    where = ip_address(address)
-    path = "/proc/net/route" if where.version == 4 else "/proc/net/ipv6_route"
-    try:
-        with open(path, encoding="ascii") as file:
-            rows = [line.split() for line in file]
-    except OSError as error:
-        raise HostFault("read the routes", error.errno or 0, f"{path}: {error.strerror}") from None
-    found = []
-    for row in rows:
-        if where.version == 4:
-            if len(row) < 8 or row[0] == "Iface" or not int(row[3], 16) & 1:
-                continue
-            destination, mask = (int.from_bytes(bytes.fromhex(row[n]), "little") for n in (1, 7))
-            if int(where) & mask == destination:
-                found.append(_Route(mask.bit_count(), int(row[6]), row[0]))
-        elif len(row) == 10 and not int(row[8], 16) & 0x200:
-            prefix = int(row[1], 16)
-            if int(where) >> 128 - prefix == int(row[0], 16) >> 128 - prefix:
-                found.append(_Route(prefix, int(row[5], 16), row[9]))
-    return found

@@ -6,7 +6,7 @@ import socket
 
 from towpath.linux.netlink import NETLINK_ROUTE
 
-__all__ = ["PathChanges", "default_route"]
+__all__ = ["PathChanges"]
 
 _LINK, _IPV4_ADDRESS, _IPV4_ROUTE, _IPV6_ADDRESS, _IPV6_ROUTE = 0x1, 0x10, 0x40, 0x100, 0x400
 
@@ -38,17 +38,3 @@ class PathChanges:
     def close(self) -> None:
         if self._socket.fileno() >= 0:
             self._socket.close()
-
-
-def default_route() -> bool:
-    """Whether any place outside could be reached: there is a default route of either family."""
-    for path, column, value in (("/proc/net/route", 1, "00000000"), ("/proc/net/ipv6_route", 0, "0" * 32)):
-        try:
-            with open(path, encoding="ascii") as file:
-                rows = [line.split() for line in file]
-        except OSError:
-            continue
-        for row in rows:
-            if len(row) > column and row[column] == value and row[-1] != "lo" and row[0] != "lo":
-                return True
-    return False

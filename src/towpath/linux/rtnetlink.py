@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 
 from towpath.linux.netlink import (
     NLM_F_CREATE,
@@ -22,7 +23,7 @@ from towpath.linux.netlink import (
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR = 20, 21
-_RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 3, 4, 10, 18, 28
 _IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 41, 63
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
@@ -158,8 +159,12 @@ def add_route(
     metric: int | None = None,
     local: bool = False,
     table: int | None = None,
+    exclusive: bool = False,
 ) -> None:
-    """Adds or replaces a route; `local` makes every address of the prefix an address of this host (AnyIP)."""
+    """Adds or replaces a route; `local` makes every address of the prefix an address of this host (AnyIP).
+
+    An `exclusive` one does not replace: where there is such a route, `HostFault` with EEXIST is raised.
+    """
     family, raw = packed(destination)
     scope = _RT_SCOPE_HOST if local else _RT_SCOPE_UNIVERSE if gateway else _RT_SCOPE_LINK
     body = struct.pack(
@@ -186,7 +191,16 @@ def add_route(
         body += attr(_RTA_PRIORITY, u32(metric))
     if table is not None:
         body += attr(_RTA_TABLE, u32(table))
-    netlink.request(f"add route {destination}/{prefix}", _RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
+    flags = NLM_F_CREATE | (NLM_F_EXCL if exclusive else NLM_F_REPLACE)
+    netlink.request(f"add route {destination}/{prefix}", _RTM_NEWROUTE, flags, body)
+
+
+def route_interface(netlink: NetlinkSocket, address: str) -> int:
+    """The index of the interface by which the kernel would send to an address. Raises `HostFault`."""
+    family, raw = packed(address)
+    body = struct.pack("=BBBBBBBBI", family, 8 * len(raw), 0, 0, 0, 0, 0, 0, 0) + attr(_RTA_DST, raw)
+    found = attrs(netlink.fetch(f"ask for the route to {address}", _RTM_GETROUTE, body)[12:])
+    return int.from_bytes(found[_RTA_OIF], sys.byteorder)
 
 
 def add_unreachable(netlink: NetlinkSocket, family: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from ipaddress import ip_interface, ip_network
 
 from towpath.errors import HostFault
 from towpath.kernel.tunnel import NOTHING, TunnelPlan
@@ -22,6 +24,8 @@ class TunnelLink:
         self._table = table
         self._plan = NOTHING
         self._up = False
+        self._halves: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        """Routes that are there as two, because another device has them."""
         self._netlink = NetlinkSocket(NETLINK_ROUTE)
         self.index = rtnetlink.link_index(self._netlink, name)
         try:
@@ -42,6 +46,7 @@ class TunnelLink:
         for address, prefix in old.routes:
             if (address, prefix) not in plan.routes:
                 self._remove_route(address, prefix)
+                self._halves.pop((address, prefix), None)
         for address, prefix in old.addresses:
             if (address, prefix) not in plan.addresses:
                 rtnetlink.remove_address(self._netlink, self.index, address, prefix)
@@ -61,14 +66,33 @@ class TunnelLink:
                 done.append(lambda a=address, p=prefix: rtnetlink.remove_address(netlink, index, a, p))  # type: ignore[misc]
         for address, prefix in plan.routes:
             if (address, prefix) not in old.routes:
-                rtnetlink.add_route(netlink, address, prefix, index=index, table=self._table)
                 done.append(lambda a=address, p=prefix: self._remove_route(a, p))  # type: ignore[misc]
+                self._add_route(address, prefix, plan)
+
+    def _add_route(self, address: str, prefix: int, plan: TunnelPlan) -> None:
+        """Where another device has the very route, its halves win over it, and it is there when they have gone."""
+        network = ip_network(f"{address}/{prefix}", strict=False)
+        own = any(ip_interface(f"{own}/{length}").network == network for own, length in plan.addresses)
+        try:
+            self._route(address, prefix, exclusive=not own)
+        except HostFault as fault:
+            if fault.errno != errno.EEXIST or prefix == network.max_prefixlen:
+                raise
+            halves = self._halves[address, prefix] = [
+                (str(half.network_address), half.prefixlen) for half in network.subnets()
+            ]
+            for half in halves:
+                self._route(*half, exclusive=True)
+
+    def _route(self, address: str, prefix: int, *, exclusive: bool) -> None:
+        rtnetlink.add_route(self._netlink, address, prefix, index=self.index, table=self._table, exclusive=exclusive)
 
     def _remove_route(self, address: str, prefix: int) -> None:
-        try:
-            rtnetlink.remove_route(self._netlink, address, prefix, index=self.index, table=self._table)
-        except HostFault:
-            pass  # it went with an address
+        for part in self._halves.get((address, prefix), [(address, prefix)]):
+            try:
+                rtnetlink.remove_route(self._netlink, *part, index=self.index, table=self._table)
+            except HostFault:
+                pass  # it went with an address, or was not made
 
     def fileno(self) -> int:
         """The descriptor by which it speaks to the kernel."""

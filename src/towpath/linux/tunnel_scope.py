@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from towpath.errors import FeatureMissing, HostFault, PermissionMissing
 from towpath.kernel.tunnel import TunnelPlan
-from towpath.linux import datagram_rows, libc, rtnetlink
+from towpath.linux import datagram_rows, libc, rtnetlink, uplinks
 from towpath.linux.netlink import NETLINK_ROUTE, NetlinkSocket
 from towpath.linux.tun import open_tun
 from towpath.linux.tunnel_device import TunnelLink
@@ -85,10 +85,13 @@ class TunnelScope:
         return pool.pop()
 
     def open_link(self, address: str, port: int) -> socket.socket:
-        return datagram_rows.open_datagram(address, port)
+        return uplinks.open_uplink(address, port)
 
     def listen(self, port: int) -> socket.socket:
         return datagram_rows.serve_datagram(6, port)
+
+    def has_network(self) -> bool:
+        return uplinks.has_default_route()
 
     def close(self) -> None:
         for pool in self._pools.values():

@@ -20,6 +20,9 @@ class FileWatch:
     def __init__(self, paths: Iterable[str]) -> None:
         self._paths = tuple(paths)
         self._descriptor = int(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        if self._descriptor < 0:
+            code = ctypes.get_errno()
+            raise HostFault("watch files", code, os.strerror(code))
         self._seen = self._state()
         for folder in sorted({os.path.dirname(path) or "." for path in self._paths}):
             watched = _libc.inotify_add_watch(self._descriptor, os.fsencode(folder), _CLOSE_WRITE | _MOVED_TO | _CREATE)

@@ -70,9 +70,14 @@ class DnsSettings(Struct, frozen=True, kw_only=True):
                 if domain and not _DOMAIN.fullmatch(domain):
                     raise ConfigInvalid(f"dns.{name}", f"{domain!r} is no domain", "corp.example, without a last dot")
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether every name is resolved by these servers."""
+        return self.match_domains is None or "" in self.match_domains
+
     def takes(self, name: str) -> bool:
         """Whether a name is resolved by these servers."""
-        if self.match_domains is None or "" in self.match_domains:
+        if self.match_domains is None or self.takes_all:
             return True
         return any(f".{name.lower()}".endswith(f".{domain.lower()}") for domain in self.match_domains)
 
@@ -164,6 +169,8 @@ class TunnelSettings(Struct, frozen=True, kw_only=True, dict=True):
         if not any(ip_interface(text).version == version for text in self.addresses):
             return ()
         wanted = [one for one in _networks("included", self.included) if one.version == version]
+        if self.exclude_local and self.dns is not None:  # its own servers are not the local network's
+            wanted += [one for one in map(ip_network, self.dns.servers) if one.version == version]
         out = self.left_out(version)
         within = [one for one in wanted if any(one.subnet_of(left) for left in out)]  # type: ignore[arg-type]
         if self.include_all:

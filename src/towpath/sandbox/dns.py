@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from towpath.dns_proxy.cache import Entry
 from towpath.dns_proxy.counts import NameCounts
 from towpath.dns_proxy.groups import Group
-from towpath.errors import HostFault, PeerViolation
+from towpath.errors import PeerViolation
 from towpath.hosting.dns_carriers import Carriers
 from towpath.hosting.dns_exchange import Exchanges, Server
 from towpath.hosting.dns_listen import PORT, Asked, DnsListener
@@ -97,10 +97,7 @@ class DnsService:
 
     def follow_system(self, loop: Loop) -> None:
         """Asks the servers of the system as they change: a machine that moves has others."""
-        try:
-            self._system = SystemDns(loop, self._system_changed)
-        except HostFault as fault:
-            self._ledger.say("info", f"changes of resolv.conf are not seen: {fault}")
+        self._system = SystemDns(loop, self._system_changed, self._ledger.say)
 
     def _system_changed(self, servers: list[str]) -> None:
         self._names.use_system(self._whom(servers))

@@ -58,6 +58,12 @@ def test_each_name_has_its_servers_and_they_their_network(
     assert bool(plan.warning) is (not outside and given is not None)
 
 
+def test_servers_that_the_tunnel_does_not_lead_to_are_told() -> None:
+    beyond = DnsSettings(servers=("192.0.2.53", "2001:db8::53"))
+    assert "(192.0.2.53, 2001:db8::53)" in plan_names(settings(beyond, "10.1.0.0/16"), ["127.0.0.1"]).warning
+    assert plan_names(settings(beyond, "10.1.0.0/16", "192.0.2.0/24"), ["127.0.0.1"]).warning == ""
+
+
 def test_the_most_specific_domain_wins_and_a_proxy_s_own_before_the_tunnel_s() -> None:
     plan = plan_names(settings(SPLIT, "10.1.0.0/16"), ["192.0.2.53"])
     proxy = Group(plan.rest.upstreams, ("corp.test",)), Group(plan.rest.upstreams, ("lab.corp.test",))

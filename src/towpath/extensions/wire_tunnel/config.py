@@ -24,13 +24,17 @@ class Member(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Keys are base64, as `towpath tunnel keygen` makes them. With `listen`, a port, it is a server."""
+    """Keys are base64, as `towpath tunnel keygen` makes them. With `listen`, a port, it is a server.
+
+    With `domains`, only names in these are asked of the `dns` servers.
+    """
 
     private_key: str
     addresses: tuple[str, ...]
     peers: tuple[Member, ...]
     listen: int = 0
     dns: tuple[str, ...] = ()
+    domains: tuple[str, ...] | None = None
     mtu: int = 1400
 
     def __repr__(self) -> str:

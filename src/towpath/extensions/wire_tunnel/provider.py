@@ -66,7 +66,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
                 remote=config.peers[0].endpoint,
                 addresses=config.addresses,
                 included=tuple(dict.fromkeys(one for member in config.peers for one in member.addresses)),
-                dns=DnsSettings(servers=config.dns) if config.dns else None,
+                dns=DnsSettings(servers=config.dns, match_domains=config.domains) if config.dns else None,
                 mtu=config.mtu,
             )
         )
