@@ -46,7 +46,7 @@ def _apply(*plans: TunnelPlan) -> list[tuple[str, str]]:
             fault = str(refused)
         found.append((_shown(), fault))
     link.close()
-    os.close(device.queues[0])
+    os.close(device.queue)
     return found
 
 
