@@ -46,9 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
 def program() -> None:
     """The process of the command: `main`, and its end.
 
-    For a run nothing is looked for that could be freed until all its code is loaded (`hosting.imports`): modules stay. And
-    it has closed what it opened. To take the interpreter apart behind it would be a tenth of the time that everybody waits
-    for a short one, so the process just ends.
+    For a run nothing is looked for that could be freed until all its code is loaded (`hosting.imports`): modules stay.
+    And it has closed what it opened. To take the interpreter apart behind it would be a tenth of the time that
+    everybody waits for a short one, so the process just ends.
     """
     if sys.argv[1:2] != ["run"]:
         sys.exit(main())
