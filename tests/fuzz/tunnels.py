@@ -11,7 +11,17 @@ from typing import Any
 from towpath.errors import ConfigInvalid, PeerViolation
 from towpath.extensions.wire_tunnel.path import ANSWER_MAGIC, PROBE, PROBE_MAGIC, REPORT, REPORT_MAGIC
 from towpath.extensions.wire_tunnel.provider import WireTunnel
-from towpath.extensions.wire_tunnel.units import HANDSHAKE, PIECE, SMALL_PIECE, cut_unit
+from towpath.extensions.wire_tunnel.units import (
+    HANDSHAKE,
+    HEAD,
+    PIECE,
+    SMALL_PIECE,
+    Pieces,
+    Reassembly,
+    bundle,
+    bundled,
+    whole_unit,
+)
 from towpath.extensions.wireguard.config import read_config
 from towpath.extensions.wireguard.device import Device
 from towpath.extensions.wireguard.noise import PrivateKey
@@ -83,9 +93,9 @@ def wire_tunnel_unit(data: bytes) -> None:
     for datagram in (data, HANDSHAKE + data):
         link.receive(datagram, source)
     for size in (PIECE, SMALL_PIECE):
-        sealed, head = traffic.seal(data[:60_000])
-        pieces = -(-len(sealed) // size)
-        link.receive(b"".join(map(bytes, cut_unit(sealed, head, pieces, size))), source, size + 12 if pieces > 1 else 0)
+        pieces = Pieces(size)
+        row = b"".join(pieces.of(*traffic.seal(data[:60_000], pieces.room)))
+        link.receive(row, source, size=size + HEAD.size)
 
 
 def wireguard_file(data: bytes) -> None:
@@ -103,9 +113,30 @@ def tunnel_messages_(data: bytes) -> None:
             continue
 
 
+def wire_tunnel_units(data: bytes) -> None:
+    """A bundle is taken apart or refused; a row is one whole unit, or its pieces are put together one by one."""
+    try:
+        records = bundled(data)
+    except PeerViolation:
+        pass
+    else:
+        assert len(records) == 1 or data == bundle(records)
+    for size in (13, 40, 1452):
+        whole = whole_unit(memoryview(data), size)
+        reassembly = Reassembly()
+        for at in range(0, len(data), size):
+            one = memoryview(data)[at : at + size]
+            if len(one) >= HEAD.size:
+                _index, low, high, piece, count = HEAD.unpack_from(one)
+                unit = reassembly.add(high << 32 | low, piece, count, one[HEAD.size :], 0.0) if piece < count else None
+                if whole is not None and unit is not None:
+                    assert unit == whole[2]
+
+
 ENTRIES = {
     "tun_record": tun_record,
     "tunnel_messages": tunnel_messages_,
+    "wire_tunnel_units": wire_tunnel_units,
     "wire_tunnel_unit": wire_tunnel_unit,
     "wireguard_file": wireguard_file,
     "wireguard_message": wireguard_message,
@@ -133,6 +164,10 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
             messages.Stop(1),
         )
         for packet in messages.batches([message])
+    ),
+    "wire_tunnel_units": (
+        bundle([bytes(10) + b"E" + bytes(19), bytes(10) + b"E" + bytes(40)]),
+        b"".join(HEAD.pack(7, 9, 0, piece, 3) + bytes(28) for piece in range(3)),
     ),
     "wire_tunnel_unit": (
         bytes(10) + _IP4 + _TCP + bytes(2000),

@@ -41,7 +41,7 @@ def _bulk_from_a_device(heads: bool, offloads: tuple[int, ...]) -> tuple[list[in
     """Speaks TCP as the far side: how large the records were, the bytes, whether all sums were right, what was had."""
     device = open_tun("t0", heads=heads, offloads=offloads)
     TunnelLink(device.name).apply(TunnelPlan((("10.3.0.1", 24),), (), (), 1400))
-    queue = TunQueue(device.queues[0], heads=device.heads)
+    queue = TunQueue(device.queue, heads=device.heads)
     client = socket.socket()
     client.setblocking(False)
     assert client.connect_ex(("10.3.0.2", 80)) == errno.EINPROGRESS
@@ -49,7 +49,7 @@ def _bulk_from_a_device(heads: bool, offloads: tuple[int, ...]) -> tuple[list[in
     received, sums, acknowledged, wanted = b"", True, 0, bytes(range(256)) * 200
     sent = 0
     while len(received) < len(wanted):
-        assert select.select([device.queues[0]], [], [], 5)[0], "the device is silent"
+        assert select.select([device.queue], [], [], 5)[0], "the device is silent"
         for record in queue.receive():
             packet = Packet(bytes(record))
             if packet.version != 4 or packet.data[9] != 6:
@@ -75,7 +75,7 @@ def _bulk_from_a_device(heads: bool, offloads: tuple[int, ...]) -> tuple[list[in
             except (BlockingIOError, BrokenPipeError):
                 pass  # it is not connected yet, or has no room
     client.close()
-    os.close(device.queues[0])
+    os.close(device.queue)
     return sizes, received, sums, device.offloads, device.heads
 
 
@@ -110,17 +110,6 @@ def test_a_device_gives_the_same_bytes_with_whatever_the_kernel_can(
     assert (max(sizes) > 1400) is large, sizes
     assert has_heads is heads
     assert chosen == (offloads[0] if heads else 0)
-
-
-def _more_queues() -> int:
-    device = open_tun("t1", queues=2)
-    for queue in device.queues:
-        os.close(queue)
-    return len(device.queues)
-
-
-def test_a_device_may_have_several_queues(lab: Lab) -> None:
-    assert lab["one"].call(_more_queues) == 2
 
 
 def test_a_missing_node_is_named() -> None:
@@ -167,3 +156,20 @@ def test_rows_of_datagrams_arrive_as_they_were_sent(
         assert {len(piece) for piece in got[:120]} == {1200}
         assert got[121:] == [b"a single one", bytes(2000)]
         assert sender.refused == 0
+
+
+@pytest.mark.parametrize("segments", [True, False])
+def test_what_finds_no_room_is_given_back_and_nothing_is_sent_twice(segments: bool) -> None:
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, other:
+        one.setblocking(False)
+        sender = DatagramSocket(one, segments=segments, coalesces=False)  # a kind of socket that knows of no segments
+        data = b"".join(number.to_bytes(2, "big") * 500 for number in range(600))
+        got: list[bytes] = []
+        left: bytes | bytearray | memoryview | None = data
+        while left is not None:
+            left = sender.send([left], 1000, None)
+            assert left is None or len(left) % 1000 == 0
+            while select.select([other], [], [], 0)[0]:
+                got.append(other.recv(2000))
+        assert b"".join(got) == data

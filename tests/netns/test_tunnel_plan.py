@@ -46,7 +46,7 @@ def _apply(*plans: TunnelPlan) -> list[tuple[str, str]]:
             fault = str(refused)
         found.append((_shown(), fault))
     link.close()
-    os.close(device.queues[0])
+    os.close(device.queue)
     return found
 
 
@@ -78,7 +78,7 @@ def _beside_another() -> list[str]:
     found.append(shown())
     link.apply(TunnelPlan((("10.60.0.9", 32),), (("10.60.0.0", 16),)))
     link.close()
-    os.close(device.queues[0])
+    os.close(device.queue)
     found.append(shown())
     return found
 

@@ -8,6 +8,7 @@ a user.
 from __future__ import annotations
 
 import codecs
+import gc
 import sys
 from importlib.machinery import BuiltinImporter, FrozenImporter
 
@@ -24,3 +25,5 @@ def close() -> None:
     sys.path.clear()
     sys.path_hooks.clear()
     sys.path_importer_cache.clear()
+    gc.freeze()  # what is loaded stays, and is not looked through again
+    gc.enable()

@@ -13,11 +13,13 @@ from typing import Any
 
 from towpath.kernel.system import datagram_rows
 from towpath.providers.packets import Buffer, DatagramHandler, Datagrams, Packet, PacketHandler, PeerAddress
+from towpath.wire.virtio_net import HEAD_SIZE
 
 __all__ = ["SocketLink", "TunFlow"]
 
-_BATCHES_AT_ONCE = 4
+_BATCHES_AT_ONCE = 32
 _ROWS_AT_ONCE = 32
+_BATCHES_KEPT = 4
 _MOST_KEPT = 256
 """Sends that wait for room in a link."""
 
@@ -56,43 +58,47 @@ class TunFlow:
     def _read_on(self) -> None:
         if self._handler is not None and not self._full and not self._reading:
             self._reading = True
-            self._loop.add_reader(self._queue.descriptor, self._readable)
+            self._loop.add_reader(self._queue.descriptor, self.poll)
 
-    def _readable(self) -> None:
+    def poll(self) -> None:
+        """Looks whether there are packets, without having been told of any: what was written is often answered at once.
+
+        Reading goes on until there are none, but not for so long that the links' turn does not come.
+        """
+        queue, figures = self._queue, self.figures
         for _ in range(_BATCHES_AT_ONCE):
-            if self._full or self._handler is None:
+            handler = self._handler
+            if self._full or handler is None:
                 return
             try:
-                records = self._queue.receive()
+                records = queue.receive()
             except OSError:
                 self.close()
                 return
-            if not records:
-                return
-            figures = self.figures
-            figures["packets_out"] += len(records)
-            figures["bytes_out"] += sum(map(len, records)) - 10 * len(records)
-            if self.watch is not None:
-                for record in records:
-                    self.watch(record, True)
-            self._handler([Packet(record) for record in records])
-            if len(records) < self._queue.most:
+            if records:
+                figures["packets_out"] += len(records)
+                figures["bytes_out"] += sum(map(len, records)) - HEAD_SIZE * len(records)
+                if self.watch is not None:
+                    for record in records:
+                        self.watch(record, True)
+                handler([Packet(record) for record in records])
+            if queue.drained:
                 return
 
     def write(self, packets: Sequence[Packet]) -> None:
-        self.write_records([packet.record for packet in packets])
-
-    def write_records(self, records: Sequence[Buffer]) -> None:
-        """As `write`, for who has records already."""
-        figures, send = self.figures, self._queue.send
-        for record in records:
+        send, refused, length = self._queue.send, 0, 0
+        for packet in packets:
+            record = packet.record
             if self.watch is not None:
                 self.watch(record, False)
             if send(record):
-                figures["packets_in"] += 1
-                figures["bytes_in"] += len(record) - 10
+                length += len(record) - HEAD_SIZE
             else:
-                figures["refused"] += 1
+                refused += 1
+        figures = self.figures
+        figures["packets_in"] += len(packets) - refused
+        figures["bytes_in"] += length
+        figures["refused"] += refused
 
     async def read(self) -> list[Packet]:
         if self._handler is None:
@@ -101,13 +107,13 @@ class TunFlow:
             self._arrived.clear()
             await self._arrived.wait()
         batch = self._waiting.popleft()
-        if len(self._waiting) < _BATCHES_AT_ONCE:
+        if len(self._waiting) < _BATCHES_KEPT:
             self.free(self)
         return batch
 
     def _keep(self, packets: list[Packet]) -> None:
         self._waiting.append([Packet(bytes(packet.record)) for packet in packets])
-        if len(self._waiting) >= _BATCHES_AT_ONCE:
+        if len(self._waiting) >= _BATCHES_KEPT:
             self.hold(self)
         self._arrived.set()
 
@@ -137,7 +143,7 @@ class SocketLink:
         self._made = datagram_rows.DatagramSocket(made)
         self._remote = remote
         self._handler: DatagramHandler | None = None
-        self._kept: deque[tuple[Sequence[Buffer], int, PeerAddress | None]] = deque()
+        self._kept: deque[tuple[bytes, int, PeerAddress | None]] = deque()
         self.closed: Callable[[], None] = lambda: None
         self.figures = dict.fromkeys(("datagrams_in", "bytes_in", "bytes_out", "dropped"), 0)
 
@@ -172,16 +178,19 @@ class SocketLink:
                 return
             row = receive()
             if row is None:
-                return
+                break
             data, size, source = row
             figures["datagrams_in"] += -(-len(data) // size) if size else 1
             figures["bytes_in"] += len(data)
             self._handler(Datagrams(data, size, source))
+        self._flow.poll()
 
     def send(self, parts: Sequence[Buffer], size: int = 0, to: PeerAddress | None = None) -> None:
-        self.figures["bytes_out"] += sum(map(len, parts))
-        if self._kept or not self._made.send(parts, size, to):
-            self._keep(parts, size, to)
+        total = sum(map(len, parts))
+        self.figures["bytes_out"] += total
+        left = b"".join(parts) if self._kept else self._made.send(parts, size, to, total)
+        if left is not None:
+            self._keep(bytes(left), size, to)
 
     def send_each(self, datagrams: Sequence[Buffer], to: PeerAddress | None = None) -> None:
         """Those of one size that follow each other go in one call."""
@@ -200,18 +209,21 @@ class SocketLink:
     def _send_run(self, run: list[Buffer], to: PeerAddress | None) -> None:
         self.send(run, len(run[0]) if len(run) > 1 else 0, to)
 
-    def _keep(self, parts: Sequence[Buffer], size: int, to: PeerAddress | None) -> None:
+    def _keep(self, data: bytes, size: int, to: PeerAddress | None) -> None:
         if len(self._kept) >= _MOST_KEPT:
             self.figures["dropped"] += 1
             return
         if not self._kept:
             self._flow.hold(self)
             self._loop.add_writer(self._made.socket, self._writable)
-        self._kept.append(([b"".join(parts)], size, to))
+        self._kept.append((data, size, to))
 
     def _writable(self) -> None:
         while self._kept:
-            if not self._made.send(*self._kept[0]):
+            data, size, to = self._kept[0]
+            left = self._made.send((data,), size, to)
+            if left is not None:
+                self._kept[0] = bytes(left), size, to
                 return
             self._kept.popleft()
         self._loop.remove_writer(self._made.socket)

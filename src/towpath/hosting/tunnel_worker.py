@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import itertools
 import json
@@ -16,7 +17,7 @@ from towpath.errors import ConfigInvalid, Misuse, TowpathError
 from towpath.hosting import messages
 from towpath.hosting import tunnel_messages as told
 from towpath.hosting.tunnel_io import SocketLink, TunFlow
-from towpath.kernel.system import tun
+from towpath.kernel.system import heap, tun
 from towpath.providers.disconnect import DisconnectCause, TunnelFailed
 from towpath.providers.packet_tunnel import PacketTunnelProvider
 from towpath.providers.provider import LogLevel
@@ -32,6 +33,9 @@ _PART = 100_000
 
 def serve(line: socket.socket, provider: PacketTunnelProvider[Any], begin: messages.Begin) -> None:
     """Until the manager says stop or goes away."""
+    heap.keep_freed()
+    gc.freeze()  # what is loaded stays: no collection looks at it again
+    gc.set_threshold(10_000, 20, 50)
     asyncio.run(_Worker(line, provider, begin).run())
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
 import struct
 import sys
 from collections.abc import Sequence
+
+from towpath.linux.datagrams import Vectors, address_of, receive_batch
 
 __all__ = ["Buffer", "DatagramSocket", "open_datagram", "serve_datagram"]
 
@@ -18,9 +21,14 @@ _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _DO_NOT_DISCOVER = 10, 23, 0
 _IP_MTU, _IPV6_MTU = 14, 24
 _SO_MARK, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 36, 32, 33
 _LARGEST = 65_535
+_NAME, _CONTROL = 28, 64
+_GRO_SIZE = 20
+"""Bytes of the control message with the size of each datagram."""
 _ROOM = 8 << 20
 _MOST_SEGMENTS = 64
 _MOST_BYTES = 65_000
+_MOST_PARTS = 1024
+"""IOV_MAX."""
 _CANNOT = (errno.EINVAL, errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EMSGSIZE)
 
 
@@ -81,7 +89,14 @@ class DatagramSocket:
                 made.setsockopt(_SOL_UDP, _UDP_GRO, 1)
             except OSError:
                 self.coalesces = False
-        self._buffer = memoryview(bytearray(_LARGEST))
+        self._in = Vectors(1, _LARGEST, made.family)
+        self._name, control = bytearray(_NAME), bytearray(_CONTROL)
+        self._in.words[0], self._in.words[4] = address_of(self._name), address_of(control)
+        self._in.remember()
+        self._control = memoryview(control).cast("I")
+        self._buffer = memoryview(self._in.data)
+        self._known = b""
+        self._source = ("", 0)
         self._segment = 0
         self.refused = 0
         """Datagrams that the kernel would not send, or that were refused on the way; `trouble` is why the last was."""
@@ -92,71 +107,82 @@ class DatagramSocket:
 
         Raises `OSError` for a socket that is closed.
         """
+        vectors, control = self._in, self._control
         while True:
-            try:
-                length, ancillary, _flags, source = self.socket.recvmsg_into((self._buffer,), 64)
-            except BlockingIOError:
+            vectors.refresh()
+            # Not recvmsg(): that there is nothing left is no exception here, and who sent is known from the last time.
+            if receive_batch(self.socket.fileno(), vectors.address, 1, socket.MSG_DONTWAIT, None) == 1:
+                break
+            number = ctypes.get_errno()
+            if number in (errno.EAGAIN, errno.EINTR):
                 return None
-            except OSError as error:
-                if error.errno in (errno.EBADF, errno.ENOTSOCK):
-                    raise
-                self._refuse(error)  # an ICMP error about what was sent: the socket is as good as before
-                continue
-            size = length
-            for level, kind, value in ancillary:
-                if level == _SOL_UDP and kind == _UDP_GRO and len(value) >= 2:
-                    size = int.from_bytes(value[:2], sys.byteorder) or length
-            return self._buffer[:length], size, _plain(source)
+            error = OSError(number, os.strerror(number))
+            if number in (errno.EBADF, errno.ENOTSOCK):
+                raise error
+            self._refuse(error)  # an ICMP error about what was sent: the socket is as good as before
+        length = size = vectors.halves[14]
+        if vectors.words[5] >= _GRO_SIZE and control[2] == _SOL_UDP and control[3] == _UDP_GRO:
+            size = control[4] or length
+        if self._name != self._known:
+            self._known = bytes(self._name)
+            self._source = _read_name(self._known)
+        return self._buffer[:length], size, self._source
 
-    def send(self, parts: Sequence[Buffer], size: int, to: tuple[str, int] | None) -> bool:
-        """Sends `parts`, joined, as datagrams of `size` bytes, 0 for a single one; False when there is no room now.
+    def send(self, parts: Sequence[Buffer], size: int, to: tuple[str, int] | None, total: int = 0) -> Buffer | None:
+        """Sends `parts`, joined, as datagrams of `size` bytes, 0 for a single one.
 
-        A row that is longer than what the kernel takes goes in pieces. What cannot be sent at all is counted.
+        Gives back what found no room, to be sent in the same way later; `None` when there is nothing left. A row that
+        is longer than what the kernel takes goes in pieces. What cannot be sent at all is counted. `total` is the
+        length of all parts, where it is known.
         """
-        total = sum(map(len, parts))
+        total = total or sum(map(len, parts))
         if not size or total <= size:
-            return self._send_one(parts, to)
+            return None if self._send_one(parts, total, to) else b"".join(parts)
         most = min(_MOST_SEGMENTS, max(1, _MOST_BYTES // size)) * size
-        if total <= most and self.segments:
-            return self._send_row(parts, size, to)
+        if total <= most and self.segments and len(parts) <= _MOST_PARTS:
+            sent = self._send_row(parts, size, to)
+            if sent is not None:
+                return None if sent else b"".join(parts)
         data = memoryview(b"".join(parts))
-        step = most if self.segments else size
-        sent = True
-        for at in range(0, total, step):
-            sent = self._send_row((data[at : at + step],), size, to) and sent
-        return sent
+        while data:
+            step = size
+            sent = None
+            if self.segments and len(data) > size:
+                step = most
+                sent = self._send_row((data[:step],), size, to)
+                if sent is None:
+                    step = size
+            if sent is None:
+                sent = self._send_one((data[:step],), min(step, len(data)), to)
+            if not sent:
+                return data
+            data = data[step:]
+        return None
 
-    def _send_row(self, parts: Sequence[Buffer], size: int, to: tuple[str, int] | None) -> bool:
-        total = sum(map(len, parts))
-        if total <= size:
-            return self._send_one(parts, to)
-        if self.segments:
-            try:
-                if to is None:
-                    self._cut_at(size)
-                    os.writev(self.socket.fileno(), parts)
-                else:
-                    ancillary = [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
-                    self.socket.sendmsg(parts, ancillary, 0, self._address(to))
-                return True
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                if error.errno not in _CANNOT:
-                    self._refuse(error)
-                    return True
-                if error.errno in (errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EIO):
-                    self.segments = False
-        data = memoryview(b"".join(parts))
-        sent = True
-        for at in range(0, total, size):
-            sent = self._send_one((data[at : at + size],), to) and sent
-        return sent
-
-    def _send_one(self, parts: Sequence[Buffer], to: tuple[str, int] | None) -> bool:
+    def _send_row(self, parts: Sequence[Buffer], size: int, to: tuple[str, int] | None) -> bool | None:
+        """False when there is no room now; `None`, and nothing sent, where it has to be done one by one."""
         try:
             if to is None:
-                if self._segment and sum(map(len, parts)) > self._segment:
+                self._cut_at(size)
+                os.writev(self.socket.fileno(), parts)
+            else:
+                ancillary = [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", size))]
+                self.socket.sendmsg(parts, ancillary, 0, self._address(to))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                self._refuse(error)
+                return True
+            if error.errno in (errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EIO):
+                self.segments = False
+            return None
+        return True
+
+    def _send_one(self, parts: Sequence[Buffer], length: int, to: tuple[str, int] | None) -> bool:
+        try:
+            if to is None:
+                if self._segment and length > self._segment:
                     self._cut_at(0)
                 os.writev(self.socket.fileno(), parts)
             else:
@@ -190,6 +216,13 @@ class DatagramSocket:
             return 1452
 
 
-def _plain(source: tuple[str, int] | tuple[str, int, int, int]) -> tuple[str, int]:
-    host = source[0]
-    return (host[7:] if host.startswith("::ffff:") else host), source[1]
+def _read_name(name: bytes) -> tuple[str, int]:
+    """The address and the port of a `struct sockaddr_in` or `sockaddr_in6`."""
+    family, port = int.from_bytes(name[:2], sys.byteorder), int.from_bytes(name[2:4], "big")
+    if family == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, name[4:8]), port
+    if family != socket.AF_INET6:
+        return "", 0
+    host = socket.inet_ntop(socket.AF_INET6, name[8:24])
+    scope = int.from_bytes(name[24:28], sys.byteorder)
+    return (host[7:] if host.startswith("::ffff:") else f"{host}%{scope}" if scope else host), port

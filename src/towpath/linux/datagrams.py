@@ -10,7 +10,7 @@ import ctypes
 import errno
 import socket
 
-__all__ = ["LARGEST_ANSWER", "QuestionBatch"]
+__all__ = ["LARGEST_ANSWER", "QuestionBatch", "Vectors", "address_of", "receive_batch"]
 
 LARGEST_ANSWER = 1232
 """Bytes of a datagram that leaves in a batch."""
@@ -25,31 +25,31 @@ _NAME_LENGTHS = {socket.AF_INET: 16, socket.AF_INET6: 28}
 _CONTROL_LENGTHS = {socket.AF_INET: 32, socket.AF_INET6: 40}
 
 _libc = ctypes.PyDLL(None, use_errno=True)
-_receive = _libc.recvmmsg
-_receive.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
+receive_batch = _libc.recvmmsg
+receive_batch.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
 _send = _libc.sendmmsg
 _send.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
 
 
-class _Vectors:
+class Vectors:
     """An array of `struct mmsghdr` with one buffer, one name and one control message each."""
 
     def __init__(self, count: int, size: int, family: socket.AddressFamily) -> None:
         self.data = bytearray(count * size)
         self._vectors = bytearray(count * 16)
         self._headers = bytearray(count * _HEADER)
-        base, vectors = _address(self.data), _address(self._vectors)
+        base, vectors = address_of(self.data), address_of(self._vectors)
         self.lengths = memoryview(self._vectors).cast("Q")
         self.words = memoryview(self._headers).cast("Q")
         self.halves = memoryview(self._headers).cast("I")
-        self.address = _address(self._headers)
+        self.address = address_of(self._headers)
         for at in range(count):
             self.lengths[2 * at] = base + at * size
             self.lengths[2 * at + 1] = size
-            self.words[8 * at + 1] = _NAME_LENGTHS[family]
+            self.words[8 * at + 1] = _NAME_LENGTHS.get(family, 28)
             self.words[8 * at + 2] = vectors + 16 * at
             self.words[8 * at + 3] = 1
-            self.words[8 * at + 5] = _CONTROL_LENGTHS[family]
+            self.words[8 * at + 5] = _CONTROL_LENGTHS.get(family, 40)
         self._fresh = b""
 
     def remember(self) -> None:
@@ -60,25 +60,26 @@ class _Vectors:
         self._headers[:] = self._fresh
 
 
-def _address(buffer: bytearray) -> int:
+def address_of(buffer: bytearray) -> int:
+    """Where it lies, as long as it has this size."""
     return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
 
 
 class QuestionBatch:
     """The datagrams that wait in `endpoint`, and the answers to some of them, sent together.
 
-    `receive` begins a batch; `answer` and `source` take the place of a datagram in it; `send` ends it. What is to be
+    `receive` begins a batch, `send` answers some of it; both and `source` name a datagram by its place. What is to be
     answered later needs `source`, and a `sendmsg` of its own.
     """
 
     def __init__(self, endpoint: socket.socket) -> None:
         self._endpoint = endpoint
         self._family = socket.AddressFamily(endpoint.family)
-        self._in = _Vectors(_AT_ONCE, _IN, self._family)
-        self._out = _Vectors(_AT_ONCE, LARGEST_ANSWER, self._family)
+        self._in = Vectors(_AT_ONCE, _IN, self._family)
+        self._out = Vectors(_AT_ONCE, LARGEST_ANSWER, self._family)
         self._names = bytearray(_AT_ONCE * _NAME)
         self._controls = bytearray(_AT_ONCE * _CONTROL)
-        self._name_at, self._control_at = _address(self._names), _address(self._controls)
+        self._name_at, self._control_at = address_of(self._names), address_of(self._controls)
         view = memoryview(self._in.data)
         self._slots = [view[at * _IN : (at + 1) * _IN] for at in range(_AT_ONCE)]
         self._sent_from = list(range(_AT_ONCE))
@@ -87,13 +88,12 @@ class QuestionBatch:
                 vectors.words[8 * at] = self._name_at + at * _NAME
                 vectors.words[8 * at + 4] = self._control_at + at * _CONTROL
         self._in.remember()
-        self._count = 0
 
     def receive(self) -> list[bytes]:
         """The datagrams that are there, at most 64; one that is longer than 2,048 bytes is empty here."""
         vectors = self._in
         vectors.refresh()
-        count = _receive(self._endpoint.fileno(), vectors.address, _AT_ONCE, _MSG_DONTWAIT, None)
+        count = receive_batch(self._endpoint.fileno(), vectors.address, _AT_ONCE, _MSG_DONTWAIT, None)
         if count <= 0:
             return []
         end = 16 * count
@@ -117,26 +117,25 @@ class QuestionBatch:
             return bytes(self._names[name + 4 : name + 8]), port, bytes(self._controls[control + 24 : control + 28])
         return bytes(self._names[name + 8 : name + 24]), port, bytes(self._controls[control + 16 : control + 32])
 
-    def answer(self, at: int, packet: bytes) -> None:
-        """Adds the answer to a datagram, at most `LARGEST_ANSWER` bytes."""
-        out, place = self._out, self._count
-        start = place * LARGEST_ANSWER
-        size = len(packet)
-        out.data[start : start + size] = packet
-        out.lengths[2 * place + 1] = size
-        if self._sent_from[place] != at:
-            self._sent_from[place] = at
-            out.words[8 * place] = self._name_at + at * _NAME
-            out.words[8 * place + 4] = self._control_at + at * _CONTROL
-        self._count = place + 1
-
-    def send(self) -> None:
-        """Sends what was added. An answer that cannot be sent is lost, as any datagram may be."""
-        count, self._count = self._count, 0
+    def send(self, answers: list[tuple[int, bytes]]) -> None:
+        """Answers datagrams, each with at most `LARGEST_ANSWER` bytes. What cannot be sent is lost, as any may be."""
+        out, sent_from = self._out, self._sent_from
+        data, lengths, words = out.data, out.lengths, out.words
+        start = place = 0
+        for at, packet in answers:
+            size = len(packet)
+            data[start : start + size] = packet
+            lengths[2 * place + 1] = size
+            if sent_from[place] != at:
+                sent_from[place] = at
+                words[8 * place] = self._name_at + at * _NAME
+                words[8 * place + 4] = self._control_at + at * _CONTROL
+            start += LARGEST_ANSWER
+            place += 1
         done = 0
         descriptor = self._endpoint.fileno()
-        while done < count:
-            sent = _send(descriptor, self._out.address + done * _HEADER, count - done, _MSG_DONTWAIT)
+        while done < place:
+            sent = _send(descriptor, out.address + done * _HEADER, place - done, _MSG_DONTWAIT)
             if sent > 0:
                 done += sent
             elif ctypes.get_errno() in (errno.EAGAIN, errno.EBADF):

@@ -46,7 +46,7 @@ class HostTunnelDevice:
         device = open_tun(name)
         self.name = device.name
         self.heads = device.heads
-        self.queue = device.queues[0]
+        self.queue = device.queue
         self._link = TunnelLink(device.name)
         self._switch = kill_switch
         self._own: list[str] = []

@@ -6,6 +6,7 @@ does not know is left out, step by step, and the records look the same.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -14,13 +15,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from towpath.errors import FeatureMissing, HostFault, PermissionMissing
+from towpath.linux.datagrams import address_of
 from towpath.wire.virtio_net import HEAD_SIZE, PLAIN_HEAD
 
 __all__ = ["ALL_OFFLOADS", "NODE", "TunDevice", "TunQueue", "open_tun"]
 
 NODE = "/dev/net/tun"
 _TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x400454D8
-_IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_MULTI_QUEUE = 0x0001, 0x1000, 0x4000, 0x0100
+_FLAGS, _IFF_VNET_HDR = 0x0001 | 0x1000, 0x4000
+"""IFF_TUN, IFF_NO_PI."""
 _CHECKSUMS, _TSO4, _TSO6, _ECN, _USO4, _USO6 = 1, 2, 4, 8, 0x20, 0x40
 ALL_OFFLOADS = (
     _CHECKSUMS | _TSO4 | _TSO6 | _ECN | _USO4 | _USO6,  # Linux 6.2
@@ -31,46 +34,45 @@ ALL_OFFLOADS = (
 )
 """What is tried, the most first."""
 _LARGEST = HEAD_SIZE + 65_535
+_read = ctypes.PyDLL(None, use_errno=True).read
+_read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+_read.restype = ctypes.c_ssize_t
+_AT_ONCE = 48_000
+"""Bytes from which on a batch of records is handed on."""
 
 
 class TunDevice(NamedTuple):
-    """`queues` are descriptors; `heads` is false where the kernel puts no head before packets."""
+    """`queue` is a descriptor; `heads` is false where the kernel puts no head before packets."""
 
     name: str
-    queues: tuple[int, ...]
+    queue: int
     heads: bool
     offloads: int
 
 
-def open_tun(
-    name: str, queues: int = 1, *, heads: bool = True, offloads: Sequence[int] = ALL_OFFLOADS, node: str = NODE
-) -> TunDevice:
-    """Makes a device in this network namespace; it goes with its last descriptor.
+def open_tun(name: str, *, heads: bool = True, offloads: Sequence[int] = ALL_OFFLOADS, node: str = NODE) -> TunDevice:
+    """Makes a device in this network namespace; it goes with its descriptor.
 
     `heads=False`, and a shorter `offloads`, do without what the kernel may have. Raises `PermissionMissing` where the
     node is closed or the right to make devices is missing, `FeatureMissing` without TUN, `HostFault`.
     """
-    opened: list[int] = []
+    queue = _open(node)
     try:
-        for _ in range(queues):
-            opened.append(_open(node))
-            flags = _IFF_TUN | _IFF_NO_PI | (_IFF_MULTI_QUEUE if queues > 1 else 0)
-            if heads:
-                try:
-                    name = _attach(opened[-1], name, flags | _IFF_VNET_HDR)
-                    fcntl.ioctl(opened[-1], _TUNSETVNETHDRSZ, struct.pack("=i", HEAD_SIZE))
-                    continue
-                except OSError as error:
-                    if error.errno != errno.EINVAL or len(opened) > 1:
-                        raise
-                    heads = False
-            name = _attach(opened[-1], name, flags)
-        chosen = _set_offloads(opened, offloads) if heads else 0
+        if heads:
+            try:
+                name = _attach(queue, name, _FLAGS | _IFF_VNET_HDR)
+                fcntl.ioctl(queue, _TUNSETVNETHDRSZ, struct.pack("=i", HEAD_SIZE))
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                heads = False
+        if not heads:
+            name = _attach(queue, name, _FLAGS)
+        chosen = _set_offloads(queue, offloads) if heads else 0
     except OSError as error:
-        for descriptor in opened:
-            os.close(descriptor)
-        raise error if isinstance(error, HostFault) else _explained(error, name) from error
-    return TunDevice(name, tuple(opened), heads, chosen)
+        os.close(queue)
+        raise _explained(error, name) from error
+    return TunDevice(name, queue, heads, chosen)
 
 
 def _open(node: str) -> int:
@@ -100,11 +102,10 @@ def _attach(descriptor: int, name: str, flags: int) -> str:
     return answer[:16].rstrip(b"\0").decode()
 
 
-def _set_offloads(descriptors: Sequence[int], offloads: Sequence[int]) -> int:
+def _set_offloads(queue: int, offloads: Sequence[int]) -> int:
     for wanted in offloads:
         try:
-            for descriptor in descriptors:
-                fcntl.ioctl(descriptor, _TUNSETOFFLOAD, wanted)
+            fcntl.ioctl(queue, _TUNSETOFFLOAD, wanted)
             return wanted
         except OSError as error:
             if error.errno != errno.EINVAL:
@@ -122,25 +123,46 @@ def _explained(error: OSError, name: str) -> HostFault:
 
 
 class TunQueue:
-    """Reads and writes the records of one queue, never waiting. The buffers are used again by the next `receive`."""
+    """Reads and writes the records of one queue, never waiting. The buffer is used again by the next `receive`."""
 
-    def __init__(self, descriptor: int, *, heads: bool, most: int = 32) -> None:
+    def __init__(self, descriptor: int, *, heads: bool) -> None:
         self.descriptor = descriptor
-        self.most = most
-        """Records of one `receive`; fewer mean that no more are there."""
+        self.drained = True
+        """Whether the last `receive` came to the end of what was there."""
         self._heads = heads
-        self._buffers = [memoryview(bytearray(_LARGEST)) for _ in range(most)]
-        self._targets = [buffer if heads else buffer[HEAD_SIZE:] for buffer in self._buffers]
+        self._extra = 0 if heads else HEAD_SIZE
+        self._sparse = True
+        data = bytearray(_AT_ONCE + _LARGEST)
+        self._address = address_of(data)
+        self._buffer = memoryview(data)
 
     def receive(self) -> list[memoryview]:
-        """The records that are there, as many as there are buffers. Raises `OSError` when the device has gone."""
+        """Records that are there: a super-packet, or as many smaller ones as are as long together.
+
+        More at once would be out of the processor's caches before it is their turn. Where packets have come singly so
+        far, the next one does not wait for the question whether there are more. Raises `OSError` when the device has
+        gone.
+        """
         found: list[memoryview] = []
-        descriptor, extra = self.descriptor, 0 if self._heads else HEAD_SIZE
-        for buffer, target in zip(self._buffers, self._targets, strict=True):
-            try:
-                found.append(buffer[: os.readv(descriptor, (target,)) + extra])
-            except BlockingIOError:
+        descriptor, extra, buffer, at = self.descriptor, self._extra, self._buffer, 0
+        while at < _AT_ONCE:
+            # Not os.readv(): that there is nothing left is no exception here.
+            length = _read(descriptor, self._address + at + extra, _LARGEST - extra)
+            if length < 0:
+                number = ctypes.get_errno()
+                if number not in (errno.EAGAIN, errno.EINTR):
+                    raise OSError(number, os.strerror(number))
+                self.drained, self._sparse = True, len(found) < 2
+                return found
+            end = at + extra + length
+            if extra:
+                buffer[at : at + HEAD_SIZE] = PLAIN_HEAD
+            found.append(buffer[at:end])
+            at = end
+            if self._sparse:
+                self._sparse = False
                 break
+        self.drained = False
         return found
 
     def send(self, record: bytes | bytearray | memoryview) -> bool:

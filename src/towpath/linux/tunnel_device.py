@@ -13,8 +13,8 @@ from towpath.linux.netlink import NETLINK_ROUTE, NetlinkSocket
 
 __all__ = ["SUPER_PACKET", "TunnelLink"]
 
-SUPER_PACKET = 62_000
-"""Bytes of the largest super-packet: with what a protocol adds, it still fits into one UDP datagram."""
+SUPER_PACKET = 59_400
+"""Bytes of the largest super-packet: with what a protocol adds to each of its packets, all still leave by one call."""
 
 
 class TunnelLink:

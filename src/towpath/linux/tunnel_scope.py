@@ -133,9 +133,8 @@ def _live(control: socket.socket, name: str, uid: int, gid: int) -> NoReturn:
             rtnetlink.set_link(route, rtnetlink.LOOPBACK_INDEX, up=True)
         device = open_tun(name)
         link = TunnelLink(device.name)
-        socket.send_fds(control, [marshal.dumps(("tun", (device.name, device.heads)))], list(device.queues))
-        for queue in device.queues:
-            os.close(queue)  # the manager's is the one that counts: the device is to go with it
+        socket.send_fds(control, [marshal.dumps(("tun", (device.name, device.heads)))], [device.queue])
+        os.close(device.queue)  # the manager's is the one that counts: the device is to go with it
         _close_others(control.fileno(), link)
         libc.name_thread(b"towpath-tunnel")
         libc.prctl(libc.PR_SET_DUMPABLE, 0)

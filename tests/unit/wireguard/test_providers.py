@@ -141,6 +141,32 @@ def test_pieces_in_any_order_and_twice_are_the_same_packets(name: str) -> None:
         assert sorted(there.delivered) == sorted(packets)
 
 
+def small_packet(number: int, size: int) -> bytes:
+    """A finished record of UDP."""
+    udp = struct.pack(">HHHHHH", 5000, 5001, 12 + size, 0, number, 0) + os.urandom(size)
+    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), number, 0, 64, 17, 0, b"\n\0\0\2", b"\n\0\0\1")
+    return bytes(10) + ip[:10] + struct.pack(">H", ~sum16(ip) & 0xFFFF) + ip[12:] + udp
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("size", [20, 700, 1300])
+def test_small_packets_that_come_together_stay_in_order(name: str, size: int) -> None:
+    with PROTOCOLS[name]() as (here, there):
+        records = [small_packet(number, size) for number in range(64)]
+        record, packets = super_packet(20_000)
+        here.send_records(*records[:40], record, *records[40:])
+        assert there.delivered == [one[10:] for one in records[:40]] + packets + [one[10:] for one in records[40:]]
+
+
+def test_small_packets_that_come_together_share_a_unit() -> None:
+    with reference() as (here, there):
+        here.send(small_packet(0, 20)[10:])
+        here.links[0].sent.clear()
+        here.send_records(*[small_packet(number, 20) for number in range(20)])
+        assert len(here.links[0].sent) == 1
+        assert len(there.delivered) == 21
+
+
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_peer_may_only_send_from_its_own_addresses(name: str) -> None:
     with PROTOCOLS[name]() as (here, there):

@@ -9,7 +9,9 @@ for who has not proved that it can be reached, and a peer that moves is followed
 **Data.** Two keys derived from a session's are used with AES-256-GCM. A *unit* is a record of the TUN device (10 bytes
 that say what is still to be done to a packet, then up to 62 KB of it), sealed whole: the far device takes it, and no
 checksum is ever made. A unit travels in as many datagrams as it needs, each behind 12 bytes: the receiver's index (4),
-the unit's counter (6, its number in this session), which piece this is (1), how many there are (1).
+the unit's counter (6, its number in this session), which piece this is (1), how many there are (1). Small packets that
+wait together share a unit, a *bundle*: 4 bytes that no record begins with, how many they are (2), how long each is (2
+each), then all of them. So twenty acknowledgements cost one seal, one call to send, one to receive.
 
 **Loss.** A lost datagram costs its unit. Each side says four times a second how many units came whole, and which was
 the last; so the sender knows how many did not, makes of it the share of lost datagrams, and then its units smaller:

@@ -23,9 +23,20 @@ from towpath.extensions.support.peer_links import PeerLinks, place
 from towpath.extensions.wire_tunnel.config import Config, Member, read_key
 from towpath.extensions.wire_tunnel.path import ANSWER_MAGIC, PROBE, PROBE_MAGIC, REPORT, REPORT_MAGIC, Path
 from towpath.extensions.wire_tunnel.sessions import Traffic
-from towpath.extensions.wire_tunnel.units import HANDSHAKE, HEAD, cut_unit, whole_unit
-from towpath.extensions.wireguard.device import Device, destination_of
-from towpath.extensions.wireguard.keypair import TAG_SIZE, Keypair
+from towpath.extensions.wire_tunnel.units import (
+    BUNDLE_HEAD,
+    HANDSHAKE,
+    HEAD,
+    NO_INDEX,
+    PIECE,
+    SMALL_PIECE,
+    Pieces,
+    bundle,
+    bundled,
+    whole_unit,
+)
+from towpath.extensions.wireguard.device import Device
+from towpath.extensions.wireguard.keypair import REJECT_AFTER_TIME, TAG_SIZE, Keypair
 from towpath.extensions.wireguard.noise import PrivateKey
 from towpath.extensions.wireguard.peer import Peer
 from towpath.providers import (
@@ -37,8 +48,11 @@ from towpath.providers import (
     PeerAddress,
     TunnelSettings,
 )
+from towpath.providers.packets import Buffer
 
 _MOST_STAGED = 64
+_BUNDLED = 4096
+"""Bytes of the largest record that shares a unit: what is larger would only be copied once more."""
 _REPORT_EACH = 0.25
 
 
@@ -53,6 +67,7 @@ class WireTunnel(PacketTunnelProvider[Config]):
         self._paths: dict[Peer, Path] = {}
         self._staged: dict[Peer, deque[bytes]] = {}
         """Records that wait for a session. Those of the device are packets, and would be sent as such."""
+        self._pieces = {size: Pieces(size) for size in (PIECE, SMALL_PIECE)}
         self._answered = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         for member in config.peers:
@@ -100,54 +115,87 @@ class WireTunnel(PacketTunnelProvider[Config]):
 
     def _send(self, packets: list[Packet]) -> None:
         now = self.tunnel.boot_time()
+        find = self._device.allowed.find
+        waiting: dict[Peer, list[Buffer]] = {}
         for packet in packets:
-            destination = destination_of(packet.data)  # type: ignore[arg-type]
-            peer = self._device.allowed.find(destination) if destination is not None else None
+            record = packet.record
+            peer = find(_destination(record))
             if peer is None:
                 self._device.drops["no peer for the destination"] += 1
-                continue
+            elif peer in waiting:
+                waiting[peer].append(record)
+            else:
+                waiting[peer] = [record]
+        for peer, records in waiting.items():
             keypair = peer.sending_keypair(now)
             if keypair is None:
-                self._staged[peer].append(bytes(packet.record))
+                self._staged[peer].extend(map(bytes, records))
                 self._device.initiate(peer, now, wanted=True)
-                continue
-            path = self._paths[peer]
-            path.used, most = True, path.most
-            if len(packet.record) <= max(most, path.piece - TAG_SIZE):
-                self._send_unit(peer, keypair, packet.record, now)
             else:
-                self._send_smaller(peer, keypair, packet, most, now)
-            self._device.keep_fresh(peer, keypair, now)
+                self._send_records(peer, keypair, records, now)
+                self._device.keep_fresh(peer, keypair, now)
         self._flush()
 
-    def _send_smaller(self, peer: Peer, keypair: Keypair, packet: Packet, most: int, now: float) -> None:
+    def _send_records(self, peer: Peer, keypair: Keypair, records: list[Buffer], now: float) -> None:
+        """In units as large as the path is good for, and not smaller than a datagram."""
+        path = self._paths[peer]
+        path.used, room = True, max(path.most, path.piece - TAG_SIZE)
+        if len(records) == 1 and len(records[0]) <= room:
+            self._send_unit(peer, keypair, records[0], now)
+            return
+        together: list[Buffer] = []
+        left = room - BUNDLE_HEAD
+        for record in records:
+            length = len(record)
+            if length > left - 2 and together:
+                self._send_bundle(peer, keypair, together, now)
+                together, left = [], room - BUNDLE_HEAD
+            if length <= _BUNDLED and length <= left - 2:
+                together.append(record)
+                left -= length + 2
+                continue
+            if together:
+                self._send_bundle(peer, keypair, together, now)
+                together, left = [], room - BUNDLE_HEAD
+            if length <= room:
+                self._send_unit(peer, keypair, record, now)
+            else:
+                self._send_smaller(peer, keypair, Packet(record), path, now)
+        if together:
+            self._send_bundle(peer, keypair, together, now)
+
+    def _send_bundle(self, peer: Peer, keypair: Keypair, records: list[Buffer], now: float) -> None:
+        self._send_unit(peer, keypair, records[0] if len(records) == 1 else bundle(records), now)
+
+    def _send_smaller(self, peer: Peer, keypair: Keypair, packet: Packet, path: Path, now: float) -> None:
         """Cuts a super-packet into smaller ones, by whole segments; into packets where the path is bad."""
         try:
-            records = packet.cut(most)
+            records = packet.cut(path.most)
         except PeerViolation:
             self._device.drops["packet-malformed"] += 1
             return
-        if most or any(len(record) > self._paths[peer].piece - TAG_SIZE for record in records):
+        if path.most or any(len(record) > path.piece - TAG_SIZE for record in records):
             for record in records:
                 self._send_unit(peer, keypair, record, now)
             return
         traffic = self._traffic_of(keypair)
+        room = self._pieces[path.piece].room
         datagrams = []
         for record in records:
-            sealed, head = traffic.seal(record)
-            datagrams.append(b"".join((head, b"\0\1", sealed)))
+            length, start = traffic.seal(record, room)
+            datagrams.append(b"".join((start, b"\0\1", room[:length])))
         traffic.pieces_sent += len(datagrams)
         peer.note_sent(sum(map(len, datagrams)), now, data=True)
         self._links.send_each(peer, datagrams)
 
-    def _send_unit(self, peer: Peer, keypair: Keypair, record: bytes | bytearray | memoryview, now: float) -> None:
-        traffic = self._traffic_of(keypair)
-        sealed, head = traffic.seal(record)
-        size = self._paths[peer].piece
-        pieces = -(-len(sealed) // size)
-        traffic.pieces_sent += pieces
-        peer.note_sent(len(sealed) + pieces * HEAD.size, now, data=True)
-        self._links.send(peer, cut_unit(sealed, head, pieces, size), size + HEAD.size if pieces > 1 else 0)
+    def _send_unit(self, peer: Peer, keypair: Keypair, content: Buffer, now: float) -> None:
+        traffic = self._traffic.get(keypair.index) or self._traffic_of(keypair)
+        pieces = self._pieces[self._paths[peer].piece]
+        length, start = traffic.seal(content, pieces.room)
+        count = -(-length // pieces.size)
+        traffic.pieces_sent += count
+        peer.note_sent(length + count * HEAD.size, now, data=True)
+        self._links.send(peer, pieces.of(length, start), pieces.size + HEAD.size if count > 1 else 0)
 
     def _flush(self) -> None:
         for peer, message in self._device.take_outgoing():
@@ -169,24 +217,38 @@ class WireTunnel(PacketTunnelProvider[Config]):
 
     def _receive(self, _link: DatagramLink, rows: Datagrams) -> None:
         now = self.tunnel.boot_time()
-        records: list[Packet] = []
-        data = memoryview(rows.data)
-        size = rows.size
-        whole = whole_unit(data, size)
-        if whole is not None:
-            self._unit(*whole, rows.source, now, records)
-            data = data[:0]
-        for at in range(0, len(data), size or 1):
-            one = data[at : at + size]
-            if len(one) < HEAD.size:
-                self._device.drops["not a message"] += 1
-            elif bytes(one[:4]) == HANDSHAKE:
-                self._handshake(bytes(one[4:]), rows.source, now)
-            else:
-                self._piece(one, rows.source, now, records)
-        if records:
-            self.packets.write(records)
-        self._flush()
+        packets: list[Packet] = []
+        data, size, source = memoryview(rows.data), rows.size, rows.source
+        if len(data) <= size:
+            self._datagram(data, source, now, packets)
+        elif (whole := whole_unit(data, size)) is not None:
+            self._unit(*whole, source, now, packets)
+        else:
+            for at in range(0, len(data), size):
+                self._datagram(data[at : at + size], source, now, packets)
+        if packets:
+            self.packets.write(packets)
+        if self._device.outgoing or self._device.to_endpoint:
+            self._flush()
+
+    def _datagram(self, data: memoryview, source: PeerAddress, now: float, packets: list[Packet]) -> None:
+        if len(data) < HEAD.size:
+            self._device.drops["not a message"] += 1
+            return
+        index, low, high, piece, count = HEAD.unpack_from(data)
+        if count == 1 and index != NO_INDEX:
+            self._unit(index, high << 32 | low, data[HEAD.size :], source, now, packets)
+        elif index == NO_INDEX:
+            self._handshake(bytes(data[len(HANDSHAKE) :]), source, now)
+        else:
+            session = self._device.session(index)
+            if session is None or piece >= count:
+                self._device.drops["data-index"] += 1
+                return
+            counter = high << 32 | low
+            unit = self._traffic_of(session[1]).reassembly.add(counter, piece, count, data[HEAD.size :], now)
+            if unit is not None:
+                self._unit(index, counter, unit, source, now, packets)
 
     def _handshake(self, message: bytes, source: PeerAddress, now: float) -> None:
         before = self._device.drops.total()
@@ -202,61 +264,46 @@ class WireTunnel(PacketTunnelProvider[Config]):
     def _send_staged(self, now: float) -> None:
         for peer, staged in self._staged.items():
             keypair = peer.sending_keypair(now) if staged else None
-            while keypair is not None and staged:
-                self._send_unit(peer, keypair, staged.popleft(), now)
-
-    def _piece(self, one: memoryview, source: PeerAddress, now: float, records: list[Packet]) -> None:
-        index, low, high, piece, pieces = HEAD.unpack_from(one)
-        session = self._device.session(index)
-        if session is None or piece >= pieces:
-            self._device.drops["data-index"] += 1
-            return
-        traffic = self._traffic_of(session[1])
-        counter = high << 32 | low
-        body = one[HEAD.size :]
-        if pieces == 1:
-            self._unit(index, counter, body, source, now, records)
-            return
-        unit = traffic.reassembly.add(counter, piece, pieces, body, now)
-        if unit is not None:
-            self._unit(index, counter, unit, source, now, records)
+            if keypair is not None and staged:
+                self._send_records(peer, keypair, list(staged), now)
+                staged.clear()
 
     def _unit(
-        self,
-        index: int,
-        counter: int,
-        unit: bytes | memoryview,
-        source: PeerAddress,
-        now: float,
-        records: list[Packet],
+        self, index: int, counter: int, sealed: Buffer, source: PeerAddress, now: float, packets: list[Packet]
     ) -> None:
-        session = self._device.session(index)
+        device = self._device
+        session = device.session(index)
         if session is None:
-            self._device.drops["data-index"] += 1
+            device.drops["data-index"] += 1
             return
         peer, keypair = session
-        traffic = self._traffic_of(keypair)
+        traffic = self._traffic.get(index) or self._traffic_of(keypair)
         try:
-            record = traffic.open(counter, unit)
+            if now - keypair.made >= REJECT_AFTER_TIME:
+                raise PeerViolation("data-expired", "a session that is too old")
+            content = traffic.open(counter, sealed)
+            device.authentic(peer, keypair, source, len(sealed), now, data=True)
+            magic = content[:4]
+            if magic == REPORT_MAGIC and len(content) == REPORT.size:
+                _magic, came, end = REPORT.unpack(content)
+                self._paths[peer].report(traffic, came, end, now)
+            elif magic in (PROBE_MAGIC, ANSWER_MAGIC):
+                self._probed(peer, keypair, content, now)
+            else:
+                self._take(peer, bundled(content), packets)
         except PeerViolation as violation:
-            self._device.drops[violation.fault] += 1
-            return
-        self._device.authentic(peer, keypair, source, len(unit), now, data=True)
+            device.drops[violation.fault] += 1
         if self._staged[peer]:
             self._send_staged(now)
-        if record[:4] == REPORT_MAGIC:
-            if len(record) == REPORT.size:
-                _magic, came, end = REPORT.unpack(record)
-                self._paths[peer].report(traffic, came, end, now)
-            return
-        if record[:4] in (PROBE_MAGIC, ANSWER_MAGIC):
-            self._probed(peer, keypair, record, now)
-            return
-        packet = Packet(record)
-        if packet.version in (4, 6) and len(record) >= 30 and self._device.may_send(peer, record[10:]):
-            records.append(packet)
-        else:
-            self._device.drops["packet-source"] += 1
+
+    def _take(self, peer: Peer, records: list[Buffer], packets: list[Packet]) -> None:
+        """Those whose source is the peer's (cryptokey routing)."""
+        find = self._device.allowed.find
+        for record in records:
+            if find(_source(record)) is peer:
+                packets.append(Packet(record))
+            else:
+                self._device.drops["packet-source"] += 1
 
     # Time.
 
@@ -276,11 +323,12 @@ class WireTunnel(PacketTunnelProvider[Config]):
             if keypair is None:
                 continue
             for size in path.probes(now):
-                traffic = self._traffic_of(keypair)
-                sealed, head = traffic.seal(PROBE.pack(PROBE_MAGIC, size).ljust(size - TAG_SIZE, b"\0"))
+                probe = PROBE.pack(PROBE_MAGIC, size).ljust(size - TAG_SIZE, b"\0")
+                traffic, pieces = self._traffic_of(keypair), self._pieces[PIECE]
+                length, start = traffic.seal(probe, pieces.room)
                 traffic.pieces_sent += 1
-                peer.note_sent(len(sealed) + HEAD.size, now, data=True)
-                self._links.send(peer, cut_unit(sealed, head, 1), 0)
+                peer.note_sent(length + HEAD.size, now, data=True)
+                self._links.send(peer, pieces.of(length, start), 0)
 
     def _tick(self) -> None:
         now = self.tunnel.boot_time()
@@ -341,3 +389,14 @@ class WireTunnel(PacketTunnelProvider[Config]):
             ],
             "drops": dict(device.drops),
         }
+
+
+def _destination(record: Buffer) -> bytes:
+    """Of the packet in a record, packed; nothing of what is no packet."""
+    version = record[10] >> 4 if len(record) >= 30 else 0
+    return bytes(record[26:30] if version == 4 else record[34:50] if version == 6 else b"")
+
+
+def _source(record: Buffer) -> bytes:
+    version = record[10] >> 4 if len(record) >= 30 else 0
+    return bytes(record[22:26] if version == 4 else record[18:34] if version == 6 else b"")

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from towpath.errors import PeerViolation
 from towpath.extensions.wire_tunnel.units import HEAD, Reassembly
-from towpath.extensions.wireguard.keypair import Keypair
+from towpath.extensions.wireguard.keypair import TAG_SIZE, Keypair
 from towpath.providers.packets import Buffer
 
 __all__ = ["Traffic"]
@@ -37,16 +37,16 @@ class Traffic:
         self.whole += 1
         self.end = max(self.end, counter + 1)
 
-    def seal(self, record: Buffer) -> tuple[memoryview, bytes]:
-        """A unit of the next number, sealed, and what the head of each of its pieces begins with."""
+    def seal(self, content: Buffer, room: memoryview) -> tuple[int, bytes]:
+        """Seals a unit of the next number into `room`: its length, and what each head of its pieces begins with."""
         keypair = self.keypair
         counter = keypair.counter
         keypair.counter = counter + 1
-        sealed = self._sending.encrypt(_LABEL + counter.to_bytes(8, "little"), record, None)
-        head = HEAD.pack(keypair.peer_index, counter & 0xFFFFFFFF, counter >> 32, 0, 0)
-        return memoryview(sealed), head[:10]
+        length = len(content) + TAG_SIZE
+        self._sending.encrypt_into(_LABEL + counter.to_bytes(8, "little"), content, None, room[:length])
+        return length, HEAD.pack(keypair.peer_index, counter & 0xFFFFFFFF, counter >> 32, 0, 0)[:10]
 
-    def open(self, counter: int, sealed: bytes | memoryview) -> bytes:
+    def open(self, counter: int, sealed: Buffer) -> bytes:
         """The record of a unit, taken once. Raises `PeerViolation`."""
         try:
             record = self._receiving.decrypt(_LABEL + counter.to_bytes(8, "little"), sealed, None)

@@ -3,26 +3,101 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+
+from towpath.errors import PeerViolation
+from towpath.providers.packets import Buffer
 
 try:
     import numpy
 except ImportError:  # an optional dependency
     numpy = None  # type: ignore[assignment]
 
-__all__ = ["HANDSHAKE", "HEAD", "PIECE", "SMALL_PIECE", "Reassembly", "cut_unit", "whole_unit"]
+__all__ = [
+    "BUNDLE_HEAD",
+    "HANDSHAKE",
+    "HEAD",
+    "NO_INDEX",
+    "PIECE",
+    "Pieces",
+    "Reassembly",
+    "bundle",
+    "bundled",
+    "whole_unit",
+]
 
 HEAD = struct.Struct("<IIHBB")
 """Index, low and high part of the counter, piece, pieces."""
-HANDSHAKE = b"\xff\xff\xff\xff"
+NO_INDEX = 0xFFFFFFFF
+HANDSHAKE = NO_INDEX.to_bytes(4, "little")
 """Before a message of the handshake, in the place of an index."""
 PIECE = 1440
 """Sealed bytes of a unit in one datagram."""
 SMALL_PIECE = 1200
 """The same on a path that swallows those: a packet of 1260 bytes over IPv6, which every link carries."""
+_ROOM = 66_000
 _MOST_OPEN = 64
 _OPEN_SECONDS = 1.0
+_BUNDLE = b"\0BDL"
+"""In the place of a record's head: no device makes one that begins so."""
+_COUNT = struct.Struct("<4sH")
+BUNDLE_HEAD = _COUNT.size
+"""Bytes that a bundle has beside its records, and 2 for each of them."""
+
+
+def bundle(records: Sequence[Buffer]) -> bytes:
+    """Several records as the content of one unit: how many, how long each is, then all of them."""
+    count = len(records)
+    return b"".join((_COUNT.pack(_BUNDLE, count), struct.pack(f"<{count}H", *map(len, records)), *records))
+
+
+def bundled(content: bytes) -> list[Buffer]:
+    """The records of a unit, one or several. Raises `PeerViolation` for a bundle that lies."""
+    if content[:4] != _BUNDLE:
+        return [content]
+    try:
+        _magic, count = _COUNT.unpack_from(content)
+        lengths = struct.unpack_from(f"<{count}H", content, _COUNT.size)
+    except struct.error:
+        raise PeerViolation("bundle-truncated", f"{len(content)} bytes") from None
+    view = memoryview(content)
+    records: list[Buffer] = []
+    at = _COUNT.size + 2 * count
+    for length in lengths:
+        records.append(view[at : at + length])
+        at += length
+    if at != len(content):
+        raise PeerViolation("bundle-length", f"{at} of {len(content)} bytes")
+    return records
+
+
+class Pieces:
+    """Room for one sealed unit, and its datagrams as parts for one call; it is used again for the next unit.
+
+    `size` is how much of the unit a datagram holds.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.room = memoryview(bytearray(_ROOM))
+        most = -(-_ROOM // size)
+        self._heads = bytearray(HEAD.size * most)
+        heads = memoryview(self._heads)
+        self._parts: list[Buffer] = []
+        for piece in range(most):
+            self._parts.append(heads[piece * HEAD.size : (piece + 1) * HEAD.size])
+            self._parts.append(self.room[piece * size : (piece + 1) * size])
+
+    def of(self, length: int, start: bytes) -> list[Buffer]:
+        """The datagrams of the `length` bytes in `room`; `start` is what each head begins with."""
+        count = -(-length // self.size)
+        if count == 1:
+            return [start + b"\0\1", self.room[:length]]
+        self._heads[: count * HEAD.size] = start.join(_tails(count))
+        parts = self._parts[: 2 * count]
+        parts[-1] = self.room[(count - 1) * self.size : length]
+        return parts
 
 
 class Reassembly:
@@ -57,32 +132,23 @@ def _tails(count: int) -> list[bytes]:
     return [b"", *(bytes((piece, count)) for piece in range(count))]
 
 
-def cut_unit(sealed: memoryview, same: bytes, count: int, size: int = PIECE) -> list[Any]:
-    """The datagrams of a unit, to be sent in one call, with `size` bytes of it in each; `same` begins each head."""
-    if count == 1:
-        return [same, b"\0\1", sealed]
-    tails = _tails(count)[1:]
-    if numpy is None:
-        return [
-            part for piece, tail in enumerate(tails) for part in (same, tail, sealed[piece * size : (piece + 1) * size])
-        ]
-    whole = (count - 1) * size
-    table = numpy.empty((count - 1, HEAD.size + size), numpy.uint8)
-    heads = numpy.frombuffer(same.join(_tails(count)), numpy.uint8).reshape(count, HEAD.size)
-    table[:, : HEAD.size] = heads[:-1]
-    table[:, HEAD.size :] = numpy.frombuffer(sealed[:whole], numpy.uint8).reshape(count - 1, size)
-    return [table.data.cast("B"), same, tails[-1], sealed[whole:]]
-
-
-def whole_unit(data: memoryview, size: int) -> tuple[int, int, bytes] | None:
+def whole_unit(data: memoryview, size: int) -> tuple[int, int, Buffer] | None:
     """Index, counter and sealed bytes of a read that holds exactly one unit of several pieces, in order."""
-    count = -(-len(data) // size) if size else 0
-    if numpy is None or count < 2 or data[11] != count or bytes(data[:4]) == HANDSHAKE:
+    length = len(data)
+    count = -(-length // size) if size else 0
+    if numpy is None or count < 2 or data[11] != count or data[:4] == HANDSHAKE:
         return None
     index, low, high, _piece, _count = HEAD.unpack_from(data)
     last = (count - 1) * size
-    table = numpy.frombuffer(data[:last], numpy.uint8).reshape(count - 1, size)
-    heads = table[:, : HEAD.size].tobytes() + bytes(data[last : last + HEAD.size])
+    if length - last < HEAD.size:
+        return None
+    rows = numpy.frombuffer(data, numpy.uint8, last).reshape(count - 1, size)
+    heads = rows[:, : HEAD.size].tobytes() + bytes(data[last : last + HEAD.size])
     if heads != bytes(data[:10]).join(_tails(count)):
         return None
-    return index, high << 32 | low, table[:, HEAD.size :].tobytes() + bytes(data[last + HEAD.size :])
+    whole = last - (count - 1) * HEAD.size
+    sealed = numpy.empty(length - count * HEAD.size, numpy.uint8)
+    sealed[:whole].reshape(count - 1, size - HEAD.size)[:] = rows[:, HEAD.size :]
+    body: memoryview = sealed.data
+    body[whole:] = data[last + HEAD.size :]
+    return index, high << 32 | low, body

@@ -238,7 +238,12 @@ class Device:
         if peer.staged:
             self._send_staged(peer, now)
         age = now - keypair.made
-        if keypair.initiator and age >= REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT:
+        # What still comes by the session before is no reason: there is a newer one already.
+        if (
+            keypair is peer.current
+            and keypair.initiator
+            and age >= REJECT_AFTER_TIME - KEEPALIVE_TIMEOUT - REKEY_TIMEOUT
+        ):
             self.initiate(peer, now, wanted=True)
 
     def _rotate(self, peer: Peer, keypair: Keypair) -> None:

@@ -81,22 +81,19 @@ def open_row(data: memoryview, size: int, keypair: Keypair) -> tuple[Any, int] |
     final = DATA_HEAD.unpack_from(data, whole)[2]
     if final != first + count - 1 or (counters != first + numpy.arange(count - 1, dtype="<u8")).any():
         return None
-    table = numpy.empty((count, width), numpy.uint8)
-    plain = table.data.cast("B")
-    decrypt, pack = keypair.receiving.decrypt_into, _COUNTER.pack
-    left = last - _HEAD - TAG_SIZE
+    decrypt, pack = keypair.receiving.decrypt, _COUNTER.pack
+    end, left = whole + last, last - _HEAD - TAG_SIZE
     try:
-        for row in range(count - 1):
-            at = row * size
-            decrypt(pack(first + row), data[at + _HEAD : at + size], None, plain[row * width : (row + 1) * width])
-        begin = (count - 1) * width
-        decrypt(pack(final), data[whole + _HEAD :], None, plain[begin : begin + left])
+        plains = [
+            decrypt(pack(counter), data[at + _HEAD : at + size], None)
+            for counter, at in enumerate(range(0, end, size), first)
+        ]
     except (InvalidTag, ValueError):
         return None
     if not keypair.window.take_row(first, count):
         return None
-    table[-1, left:] = 0
-    return table, left
+    plains.append(bytes(width - left))
+    return numpy.frombuffer(bytearray().join(plains), numpy.uint8).reshape(count, width), left
 
 
 def joined(table: Any, left: int) -> bytes | None:
