@@ -1,4 +1,7 @@
-"""DNS forwarded over TLS and HTTPS for 100 clients, each name new."""
+"""DNS forwarded over TLS and HTTPS for 100 clients, each name new.
+
+dnsdist asks one question at a time over a connection unless `maxInFlight` says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ _NAME = "resolver.test"
 _PORTS = {"dnsdist_tls": 5304, "dnsdist_https": 5305}
 _DNSDIST = """
 setLocal("127.0.0.1:{port}")
-newServer({{address="{address}:{far}", tls="openssl", subjectName="{name}", caStore="{folder}/ca.pem"{more}}}):setUp()
+newServer({{address="{address}:{far}", tls="openssl", subjectName="{name}", caStore="{folder}/ca.pem",
+  maxInFlight=1000{more}}}):setUp()
 setMaxUDPOutstanding(65535)
 """
 

@@ -50,7 +50,7 @@ threading.Event().wait()
 """
 
 
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(300)
 def test_sixty_random_kills_under_traffic_leave_nothing(world: Lab, tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     sys.stdout.write(f"seed {seed}\n")

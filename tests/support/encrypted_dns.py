@@ -92,10 +92,11 @@ class Certificates:
         trustme.CA().cert_pem.write_to_path(str(self.stranger))
 
 
-def unbound(certificates: Certificates, address: str) -> Command:
-    """unbound, which knows `many.test` and all below it, `secret.test`, and 60 addresses of `long.test`."""
+def unbound(certificates: Certificates, address: str, *more: str) -> Command:
+    """unbound, which knows `many.test` and all below it, `secret.test`, 120 addresses of `long.test`, and `more`."""
     folder = certificates.folder
     long = "\n".join(f'  local-data: "long.test. 60 IN A 198.51.100.{number}"' for number in range(1, 121))
+    long += "".join(f'\n  local-data: "{record}"' for record in more)
     file = folder / "unbound.conf"
     file.write_text(_UNBOUND.format(folder=folder, name=NAME, address=address, long=long))
     return Command(command=(shutil.which("unbound") or "unbound", "-d", "-c", str(file)), port=853)

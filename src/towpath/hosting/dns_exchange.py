@@ -197,12 +197,21 @@ class _Stream(_Link):
         super().__init__(owner, server, endpoint)
         self._carrier = carrier
         self._unsent = b""
+        self._flushing = False
         owner.loop.watch(endpoint.fileno(), BOTH_EDGES, lambda _events: self._ready())
         carrier.start()
 
     def ask(self, ask: Ask) -> None:
         self._carrier.ask(self.add(ask))
-        self._flush()
+        if not self._flushing:
+            self._flushing = True
+            self._owner.loop.soon(self._flush_asked)
+
+    def _flush_asked(self) -> None:
+        """The questions of a moment leave together."""
+        self._flushing = False
+        if self.open:
+            self._flush()
 
     def _flush(self) -> None:
         self._unsent += self._carrier.outgoing()

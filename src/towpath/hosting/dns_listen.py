@@ -82,9 +82,11 @@ class DnsListener:
         second = int(time.monotonic())
         ready = self._cache.ready if self._direct() else {}
         slow: list[int] = []
+        answers: list[tuple[int, bytes]] = []
         queries = batch.receive()
+        find = ready.get
         for at, query in enumerate(queries):
-            found = ready.get(query[2:])
+            found = find(query[2:])
             if found is None:
                 slow.append(at)
                 continue
@@ -96,9 +98,9 @@ class DnsListener:
                     slow.append(at)
                     continue
             found.hits += 1
-            batch.answer(at, query[:2] + tail)  # type: ignore[operator]
-        self.answered += len(queries) - len(slow)
-        batch.send()
+            answers.append((at, query[:2] + tail))  # type: ignore[operator]
+        self.answered += len(answers)
+        batch.send(answers)
         for at in slow:
             self._one(intake, queries[at], *batch.source(at))
 

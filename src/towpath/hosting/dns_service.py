@@ -287,7 +287,9 @@ class NameService:
             refused(entry.refusal)
         if asked.transport == "udp":
             limit = min(question.payload_size, _DATAGRAM)
-            answer = self.cache.prepare if asked.epoch == self._epoch else self.cache.answer
+            # Most names are asked for once or twice: a third question makes an answer worth its place in front.
+            wanted = entry.used > 1 and asked.epoch == self._epoch
+            answer = self.cache.prepare if wanted else self.cache.answer
             asked.reply(answer(entry, asked.data, question, second, limit))
         else:
             asked.reply(self.cache.answer(entry, asked.data, question, second, _LARGEST))

@@ -68,7 +68,7 @@ def address_of(buffer: bytearray) -> int:
 class QuestionBatch:
     """The datagrams that wait in `endpoint`, and the answers to some of them, sent together.
 
-    `receive` begins a batch; `answer` and `source` take the place of a datagram in it; `send` ends it. What is to be
+    `receive` begins a batch, `send` answers some of it; both and `source` name a datagram by its place. What is to be
     answered later needs `source`, and a `sendmsg` of its own.
     """
 
@@ -88,7 +88,6 @@ class QuestionBatch:
                 vectors.words[8 * at] = self._name_at + at * _NAME
                 vectors.words[8 * at + 4] = self._control_at + at * _CONTROL
         self._in.remember()
-        self._count = 0
 
     def receive(self) -> list[bytes]:
         """The datagrams that are there, at most 64; one that is longer than 2,048 bytes is empty here."""
@@ -118,26 +117,25 @@ class QuestionBatch:
             return bytes(self._names[name + 4 : name + 8]), port, bytes(self._controls[control + 24 : control + 28])
         return bytes(self._names[name + 8 : name + 24]), port, bytes(self._controls[control + 16 : control + 32])
 
-    def answer(self, at: int, packet: bytes) -> None:
-        """Adds the answer to a datagram, at most `LARGEST_ANSWER` bytes."""
-        out, place = self._out, self._count
-        start = place * LARGEST_ANSWER
-        size = len(packet)
-        out.data[start : start + size] = packet
-        out.lengths[2 * place + 1] = size
-        if self._sent_from[place] != at:
-            self._sent_from[place] = at
-            out.words[8 * place] = self._name_at + at * _NAME
-            out.words[8 * place + 4] = self._control_at + at * _CONTROL
-        self._count = place + 1
-
-    def send(self) -> None:
-        """Sends what was added. An answer that cannot be sent is lost, as any datagram may be."""
-        count, self._count = self._count, 0
+    def send(self, answers: list[tuple[int, bytes]]) -> None:
+        """Answers datagrams, each with at most `LARGEST_ANSWER` bytes. What cannot be sent is lost, as any may be."""
+        out, sent_from = self._out, self._sent_from
+        data, lengths, words = out.data, out.lengths, out.words
+        start = place = 0
+        for at, packet in answers:
+            size = len(packet)
+            data[start : start + size] = packet
+            lengths[2 * place + 1] = size
+            if sent_from[place] != at:
+                sent_from[place] = at
+                words[8 * place] = self._name_at + at * _NAME
+                words[8 * place + 4] = self._control_at + at * _CONTROL
+            start += LARGEST_ANSWER
+            place += 1
         done = 0
         descriptor = self._endpoint.fileno()
-        while done < count:
-            sent = _send(descriptor, self._out.address + done * _HEADER, count - done, _MSG_DONTWAIT)
+        while done < place:
+            sent = _send(descriptor, out.address + done * _HEADER, place - done, _MSG_DONTWAIT)
             if sent > 0:
                 done += sent
             elif ctypes.get_errno() in (errno.EAGAIN, errno.EBADF):

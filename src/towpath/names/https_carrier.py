@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -23,6 +25,13 @@ _LARGEST = 65535
 _MOST_WAITING = 1024
 
 
+def _status(headers: Iterable[Any]) -> str:
+    for name, value in headers:
+        if name == b":status":
+            return bytes(value).decode("ascii", "replace")
+    return ""
+
+
 class _Request:
     __slots__ = ("body", "identity", "status")
 
@@ -39,7 +48,17 @@ class HttpsCarrier:
         self.ended = ""
         self._authority = authority
         self._path = path
-        self._http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._http = H2Connection(
+            H2Configuration(
+                client_side=True,
+                header_encoding=None,
+                # Of an answer only its status is read, and the headers of a request are written below.
+                validate_inbound_headers=False,
+                normalize_inbound_headers=False,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
         self._requests: dict[int, _Request] = {}
         self._waiting: deque[bytes] = deque()
         self._lost: list[tuple[int, str]] = []
@@ -94,7 +113,7 @@ class HttpsCarrier:
             elif isinstance(event, ResponseReceived):
                 request = self._requests.get(event.stream_id or 0)
                 if request is not None:
-                    request.status = dict(event.headers or ()).get(":status", "")  # type: ignore[call-overload]
+                    request.status = _status(event.headers or ())
             elif isinstance(event, StreamEnded):
                 request = self._requests.pop(event.stream_id or 0, None)
                 if request is not None:

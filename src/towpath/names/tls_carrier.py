@@ -74,7 +74,6 @@ class TlsCarrier:
 
     def ask(self, message: bytes) -> None:
         self._inner.ask(message)
-        self._write()
 
     def received(self, data: bytes) -> list[bytes]:
         if not data:
@@ -104,6 +103,8 @@ class TlsCarrier:
         return self._inner.lost()
 
     def outgoing(self) -> bytes:
+        """Questions that were asked since the last time share a record."""
+        self._write()
         return self._go.read()
 
     def _remember(self) -> None:
