@@ -30,6 +30,7 @@ NAMES = (
     "dns_memory",
     "tunnel",
     "tunnel_wireguard",
+    "tunnel_wire",
     "tunnel_small",
     "tunnel_ping",
     "tunnel_loss",

@@ -120,6 +120,32 @@ def test_no_name_leaves_by_the_host_where_the_tunnel_leads_everywhere(tunnels: T
     assert done.code == 6, "the host's server is asked through the tunnel, and this peer leads to nobody"
 
 
+def test_include_all_and_enforced_routes_hold_for_whoever_chooses_his_own_way(
+    tunnels: TunnelLab, run: Runner, tmp_path: Path
+) -> None:
+    """A run has no other way, so both are so already; a program that looks for one finds the loopback."""
+    web, target = tunnels.lab["web"].address4, provider_with(tmp_path, "include_all=True, enforce_routes=True")
+    program = (
+        "import socket\n"
+        "print([name for _, name in socket.if_nameindex()])\n"
+        "for device in ('eth0', 'lo'):\n"
+        "    s = socket.socket(); s.settimeout(1)\n"
+        "    try:\n"
+        "        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())\n"
+        f"        s.connect(('{web}', 80)); print('there by', device)\n"
+        "    except OSError as error: print(device, type(error).__name__)\n"
+    )
+    before = len(tunnels.lab["web"].log)
+    capture = Capture(tunnels.lab, "client")
+    done = run("--tunnel", f"{target}:{tunnels.file(dns=f'{INNER4}, ~inner.test')}", command=python(program))
+    assert done.code == 0, done.err
+    assert "there" not in done.out
+    assert done.out.splitlines()[0] == "['lo']"
+    assert capture.leaving() <= tunnels.carrier | {("neighbours", "", 0)}
+    capture.close()
+    assert len(tunnels.lab["web"].log) == before
+
+
 def test_settings_that_are_replaced_are_in_force_for_what_comes_then(
     tunnels: TunnelLab, run: Runner, tmp_path: Path
 ) -> None:

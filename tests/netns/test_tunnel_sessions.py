@@ -114,7 +114,7 @@ class Held:
 
 def _name(pid: int) -> str:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text()
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return ""
     return "" if state.rpartition(") ")[2][:1] == "Z" else state.partition("(")[2].rpartition(")")[0]

@@ -19,6 +19,7 @@ GROUP = "towpath.extensions"
 """The entry-point group by which an installed package announces an extension: `name = "package.module:Class"`."""
 
 _FORMS = "FILE.py, FOLDER or NAME, then :CONFIG.toml if it takes one"
+_MOST_CONFIG = 150 << 10
 _NAME = re.compile(r"[\w.-]+")
 _OPTIONS: dict[Kind, str] = {"content-filter": "--filter", "dns-proxy": "--dns", "packet-tunnel": "--tunnel"}
 
@@ -82,10 +83,19 @@ def _find(text: str, where: str) -> Bundle:
     if config_file is None:
         return bundle
     if bundle.manifest.kind == "packet-tunnel" and not config_file.endswith(".toml"):
-        config: dict[str, Any] = {"name": config_file, "text": read_text(config_file)}
+        config: dict[str, Any] = {"name": config_file, "text": _config_text(config_file)}
     else:
-        config = TomlText(read_text(config_file), config_file).document
+        config = TomlText(_config_text(config_file), config_file).document
     return Bundle(bundle.manifest, bundle.file, bundle.folder, bundle.class_name, os.path.abspath(config_file), config)
+
+
+def _config_text(path: str) -> str:
+    """A config, which has to fit into one message to the worker. Raises `ConfigInvalid`."""
+    text = read_text(path)
+    size = len(text.encode())
+    if size > _MOST_CONFIG:
+        raise ConfigInvalid(path, f"is {size >> 10} KB, and {_MOST_CONFIG >> 10} KB is the most of a config")
+    return text
 
 
 def find_tunnel(text: str, where: str = "--tunnel") -> Bundle:

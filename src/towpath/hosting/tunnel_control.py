@@ -18,6 +18,7 @@ __all__ = ["TunnelControl"]
 
 _LONGEST = 4096
 _MOST = 16
+_AGAIN = 0.01
 
 
 class TunnelControl:
@@ -71,12 +72,20 @@ class TunnelControl:
                 os.close(descriptor)
 
     def _answer(self, made: socket.socket, figures: dict[str, Any]) -> None:
+        self._send(made, memoryview(json.dumps(figures, default=str).encode() + b"\n"))
+
+    def _send(self, made: socket.socket, data: memoryview) -> None:
         if made.fileno() < 0:
             return
         try:
-            made.send(json.dumps(figures, default=str).encode() + b"\n")
+            sent = made.send(data)
+        except BlockingIOError:
+            sent = 0
         except OSError:
             self._drop(made)
+            return
+        if sent < len(data):  # who asks reads on
+            self._loop.later(_AGAIN, lambda: self._send(made, data[sent:]))
 
     def _drop(self, made: socket.socket) -> None:
         if self._capturing is made:

@@ -128,10 +128,11 @@ class AppAnswer(_Message, frozen=True):
 
 
 class StatusAnswer(_Message, frozen=True):
-    """Figures as JSON."""
+    """Figures as JSON, or a part of it with `more` to come."""
 
     number: int
     figures: bytes
+    more: bool = False
 
 
 ToTunnel = (

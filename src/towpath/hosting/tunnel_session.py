@@ -36,6 +36,7 @@ __all__ = ["TunnelServices", "TunnelSession"]
 _SETTLE = 0.1
 """Seconds in which the changes of one event of the network come together."""
 _REPLY_PATIENCE = 30.0
+_MOST_FIGURES = 16 << 20
 _JUMP_LOOK = 5.0
 _JUMP = 2.0
 """Seconds by which the clock that runs while the machine sleeps must be ahead of the other: it slept."""
@@ -82,6 +83,8 @@ class TunnelSession:
         self._links = TunnelLinks(loop, attachment)
         self._numbers = itertools.count(1)
         self._asked: dict[int, Callable[[dict[str, Any]], None]] = {}
+        self._parts: dict[int, bytes] = {}
+        """Of figures that have not come whole."""
         self._answers: dict[int, Callable[[bytes | None], None]] = {}
         self._prepared: list[Callable[[], object]] = []
         self._timer: Timer | None = None
@@ -136,7 +139,7 @@ class TunnelSession:
         if self._worker is None:
             answer(known)
             return
-        timer = self._loop.later(1.0, lambda: _answer(self._asked.pop(number, None), {}))
+        timer = self._loop.later(1.0, lambda: self._no_figures(number))
 
         def answered(figures: dict[str, Any]) -> None:
             timer.cancel()
@@ -144,6 +147,10 @@ class TunnelSession:
 
         self._asked[number] = answered
         self._worker.send(told.StatusWanted(number))
+
+    def _no_figures(self, number: int) -> None:
+        self._parts.pop(number, None)
+        _answer(self._asked.pop(number, None), {})
 
     def _figures(self) -> dict[str, Any]:
         failure = self._machine.last_error
@@ -259,6 +266,7 @@ class TunnelSession:
             worker.drop()
         self._links.begin(None)
         asked, self._asked = self._asked, {}
+        self._parts.clear()
         for answer in asked.values():
             answer({})
         answers, self._answers = self._answers, {}
@@ -311,10 +319,15 @@ class TunnelSession:
             machine.stopped()
 
     def _figures_came(self, message: told.StatusAnswer) -> None:
-        answer = self._asked.pop(message.number, None)
+        if message.number not in self._asked:
+            return
+        self._parts[message.number] = self._parts.get(message.number, b"") + message.figures
+        if message.more and len(self._parts[message.number]) < _MOST_FIGURES:
+            return
+        answer, parts = self._asked.pop(message.number, None), self._parts.pop(message.number)
         if answer is not None:
             try:
-                figures = json.loads(message.figures)
+                figures = json.loads(parts)
             except ValueError:
                 figures = {}
             answer(figures if isinstance(figures, dict) else {})

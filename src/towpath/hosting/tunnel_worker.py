@@ -27,6 +27,8 @@ from towpath.providers.tunnel_settings import TunnelSettings
 __all__ = ["serve"]
 
 _LARGEST = 1 << 18
+_PART = 100_000
+"""Bytes of figures in one message."""
 
 
 def serve(line: socket.socket, provider: PacketTunnelProvider[Any], begin: messages.Begin) -> None:
@@ -241,7 +243,9 @@ class _Worker:
         figures["links"] = [
             {"remote": link.remote, "refused": link.refused, **link.figures} for link in self._links.values()
         ]
-        self._tell(told.StatusAnswer(number, json.dumps(figures, default=str).encode()))
+        data = json.dumps(figures, default=str).encode()
+        for at in range(0, len(data), _PART):
+            self._tell(told.StatusAnswer(number, data[at : at + _PART], more=at + _PART < len(data)))
 
     def _begin_capture(self, descriptor: int) -> None:
         from towpath.wire import pcapng

@@ -132,6 +132,22 @@ def test_the_responder_never_renews_by_time_and_the_initiator_does_when_it_only_
     assert ("b", 1) not in wire.log
 
 
+def test_what_is_late_by_the_session_before_begins_no_other_one() -> None:
+    wire = connected()
+    wire.b.transmit(BACK, wire.now)
+    ((_peer, late),) = wire.b.take_outgoing()
+    wire.now += 121
+    wire.a.transmit(OUT, wire.now)
+    wire.exchange()
+    wire.a.transmit(OUT, wire.now)
+    wire.exchange()
+    assert wire.to_b.handshakes == 2
+    wire.now += 45
+    assert wire.a.receive(late, B, wire.now) == BACK
+    assert [message[0] for _peer, message in wire.a.take_outgoing()] == []
+    assert wire.to_b.handshakes == 2
+
+
 def test_what_came_is_answered_within_ten_seconds_if_by_nothing_else_then_by_a_keepalive() -> None:
     wire = connected()
     wire.log.clear()
