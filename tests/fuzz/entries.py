@@ -97,6 +97,13 @@ def dns_scan_answer(data: bytes) -> None:
         return
     assert plain is None or plain.scanned == scanned or data[12 : query.end] != _QUERY[12 : query.end]
     assert all(0 <= at <= len(scanned.body) - 4 for at in scanned.offsets)
+    for dnssec in (False, True):
+        try:
+            kept = dns_scan.validated(data, authentic=True, dnssec=dnssec, most_ttl=30)
+        except PeerViolation:
+            continue  # it does not fit a message any more, once it is written without compression
+        assert kept[3] & 0x20
+        assert dns_scan.scan(kept).ttl <= 30 or not dns_scan.scan(kept).offsets
     again = dns_scan.scan(data[:2] + dns_scan.aged(scanned.body, scanned.offsets, 1 << 30))
     assert len(again.offsets) == len(scanned.offsets)
     if scanned.body[10 : query.end - 2].lower() == _QUERY[12 : query.end].lower():

@@ -320,7 +320,11 @@ class NameResolver:
                 self._next(identity, flight)
                 return
             authentic = outcome.status == "secure"
-            made = validated(answer, authentic=authentic, dnssec=bool(flight.bits & _DO), most_ttl=outcome.ttl)
+            try:
+                made = validated(answer, authentic=authentic, dnssec=bool(flight.bits & _DO), most_ttl=outcome.ttl)
+            except PeerViolation as violation:
+                self._malformed(identity, flight, server, violation)
+                return
             self._take(identity, flight, server, made, seconds)
 
         flight.checks += 1
@@ -328,8 +332,11 @@ class NameResolver:
             self._validation.judge(anchors, server, answer, judged)
         except PeerViolation as violation:
             flight.checks -= 1
-            flight.troubles.append(f"{server}: its answer is malformed: {violation}")
-            self._next(identity, flight)
+            self._malformed(identity, flight, server, violation)
+
+    def _malformed(self, identity: _Identity, flight: _Flight, server: Server, violation: PeerViolation) -> None:
+        flight.troubles.append(f"{server}: its answer is malformed: {violation}")
+        self._next(identity, flight)
 
     def _take(self, identity: _Identity, flight: _Flight, server: Server, answer: bytes, seconds: float) -> None:
         """An answer that may be believed."""
@@ -337,8 +344,7 @@ class NameResolver:
             end = 12 + len(flight.question)
             scanned = self._admit(flight.name, answer, end) if flight.screen else scan(answer)
         except PeerViolation as violation:
-            flight.troubles.append(f"{server}: its answer is malformed: {violation}")
-            self._next(identity, flight)
+            self._malformed(identity, flight, server, violation)
             return
         if scanned.rcode in (0, 3):
             self._answered(server, seconds)

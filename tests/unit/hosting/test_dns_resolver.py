@@ -11,10 +11,12 @@ import pytest
 
 from towpath.dns_proxy.cache import Entry, Expired, WireCache, key_of
 from towpath.dns_proxy.groups import Group, Groups
+from towpath.errors import PeerViolation
 from towpath.hosting import dns_resolver
 from towpath.hosting.dns_exchange import Exchanges
 from towpath.hosting.dns_resolver import NameResolver
 from towpath.hosting.loop import IN, Loop
+from towpath.names.dnssec.validator import Outcome
 from towpath.names.upstream import Upstream, parse_upstream
 from towpath.wire import dns, dns_scan
 
@@ -219,3 +221,31 @@ def test_what_is_forgotten_is_answered_to_who_has_asked_and_not_kept(world: Worl
     assert early
     assert early[0] is not None
     assert len(world.cache) == 1
+
+
+def test_a_judged_answer_that_cannot_be_written_gives_way_to_the_next_server(world: World) -> None:
+    servers = world.server(good), world.server(good)
+    resolver = world.resolver(Group(servers, requires_dnssec=True))
+    outcomes = [PeerViolation("dns-long", "65536 bytes once rewritten"), good(dns.query("a.test", "A", 7, edns=False))]
+    judge = "towpath.hosting.dns_validation.Validation.judge"
+    secure = Outcome("secure", "", 0, 60)
+    with (
+        patch.object(dns_resolver, "validated", side_effect=outcomes),
+        patch(judge, lambda _self, _anchors, _server, _answer, judged: judged(secure)),
+    ):
+        entry, trouble = world.ask(resolver, "a.test")
+    assert entry is not None, trouble
+    assert [len(heard) for heard in world.heard] == [1, 1]
+
+
+@pytest.mark.parametrize("behaviour", [good, absent, malformed], ids=["unsigned", "denied", "malformed"])
+def test_what_a_server_says_without_keys_is_not_believed(world: World, behaviour: Behaviour) -> None:
+    resolver = world.resolver(Group((world.server(behaviour),), requires_dnssec=True))
+    resolver.by = "mine"
+    entry, trouble = world.ask(resolver, "a.test")
+    if entry is None:
+        assert "malformed" in trouble
+        return
+    assert entry.rcode == 2
+    assert entry.refusal.startswith("mine: DNSSEC: ")
+    assert not any(entry.body[4:10])  # no record of what was said

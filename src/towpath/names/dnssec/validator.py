@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-import dns.exception
 import dns.message
 import dns.name
 import dns.rdata
@@ -123,8 +122,9 @@ class Validator:
             return (yield from _Task(self, message, int(question.rdtype), now).run(question.name))
         except Bogus as bogus:
             return Outcome("bogus", bogus.reason, bogus.code, 0)
-        except (dns.exception.DNSException, ValueError) as error:
-            return Outcome("bogus", f"it cannot be understood: {error}", s.BOGUS, 0)
+        except Exception as error:
+            # Records of a library that somebody outside has chosen: whatever they make it do, nothing is believed.
+            return Outcome("bogus", f"it cannot be understood: {type(error).__name__}: {error}", s.BOGUS, 0)
 
     def anchor_of(self, name: dns.name.Name) -> tuple[dns.name.Name, list[Any]] | None:
         """The closest anchor at or above a name."""
