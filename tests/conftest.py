@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,11 @@ from tests.support.rootless import Rootless, installed
 # How fast examples are made says something of the machine and what else it does, and nothing of the code.
 settings.register_profile("towpath", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("towpath")
+
+# What a shell starts in the background, or under nohup, ignores these, and so would every program of a test.
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
