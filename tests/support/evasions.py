@@ -86,5 +86,6 @@ def ask_stream(server, data):
         return s.recv(65535)[2:]
 
 def code(answer):
-    return {0: "answered", 2: "failed", 3: "no such name"}.get(answer[3] & 15), int.from_bytes(answer[6:8], "big")
+    codes = {0: "answered", 1: "malformed", 2: "failed", 3: "no such name", 4: "not implemented"}
+    return codes.get(answer[3] & 15), int.from_bytes(answer[6:8], "big")
 """
