@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from towpath.errors import ConfigInvalid
+from towpath.hosting.dns_exchange import Dial, Exchanges
 from towpath.names.carriers import Carrier, StreamCarrier
 
 if TYPE_CHECKING:
     from towpath.hosting.dns_provider import DnsProvider
+    from towpath.hosting.loop import Loop
     from towpath.names.upstream import Upstream
 
-__all__ = ["Carriers", "check_anchors", "check_files", "load"]
+__all__ = ["Carriers", "asking", "check_anchors", "check_files", "load"]
 
 _rehearsed: set[str] = set()
 _NEEDED = {
@@ -93,3 +95,11 @@ class Carriers:
         if context is None:
             context = self._contexts[(protocol, *files)] = tls_context(*files, (protocol,))
         return TlsCarrier(context, upstream.certificate_name, inner, wanted, self._sessions, upstream.unlocated)
+
+
+def asking(loop: Loop, proxy: DnsProvider | None, dial: Dial | None) -> Exchanges:
+    """What asks servers; those of a proxy may be encrypted ones."""
+    if proxy is None:
+        return Exchanges(loop, dial=dial)
+    carriers = Carriers(proxy)
+    return Exchanges(loop, dial=dial, carriers={"tls": carriers.tls, "https": carriers.https}, quic=carriers.quic)

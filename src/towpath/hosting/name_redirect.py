@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from towpath.errors import HostFault, PeerViolation
-from towpath.hosting.dns_carriers import Carriers
-from towpath.hosting.dns_exchange import Exchanges
+from towpath.hosting.dns_carriers import asking
 from towpath.hosting.dns_listen import Asked, DnsListener
 from towpath.hosting.dns_service import NameService
 from towpath.hosting.owners import as_seen, host_owners
@@ -115,13 +114,7 @@ class NameRedirect:
         self._whom = whom
         self._say = say
         self._resolv_conf = resolv_conf
-        carriers = Carriers(proxy) if proxy is not None else None
-        self._exchanges = Exchanges(
-            loop,
-            dial=Marked(redirection.own_mark, interface_of),
-            carriers={"tls": carriers.tls, "https": carriers.https} if carriers is not None else None,
-            quic=carriers.quic if carriers is not None else None,
-        )
+        self._exchanges = asking(loop, proxy, Marked(redirection.own_mark, interface_of))
         found = whom(behind_stub(resolvers(resolv_conf)))
         self._names = NameService(loop, found, self._exchanges, _admit, proxy=proxy, say=say)
         self._listener = DnsListener(loop, self._names.cache, self._ask, direct=lambda: self._names.direct)

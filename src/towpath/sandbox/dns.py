@@ -16,8 +16,8 @@ from towpath.dns_proxy.cache import Entry
 from towpath.dns_proxy.counts import NameCounts
 from towpath.dns_proxy.groups import Group
 from towpath.errors import PeerViolation
-from towpath.hosting.dns_carriers import Carriers
-from towpath.hosting.dns_exchange import Exchanges, Server
+from towpath.hosting.dns_carriers import asking
+from towpath.hosting.dns_exchange import Server
 from towpath.hosting.dns_listen import PORT, Asked, DnsListener
 from towpath.hosting.dns_service import NameService, name_in
 from towpath.hosting.system_dns import SystemDns, resolvers, system_group, system_settings
@@ -67,13 +67,7 @@ class DnsService:
         self._ledger = ledger
         self._filtering = filtering
         self._proxy = proxy
-        carriers = Carriers(proxy) if proxy is not None else None
-        self._exchanges = Exchanges(
-            loop,
-            dial=dial,
-            carriers={"tls": carriers.tls, "https": carriers.https} if carriers else None,
-            quic=carriers.quic if carriers else None,
-        )
+        self._exchanges = asking(loop, proxy, dial)
         self._names = NameService(
             loop,
             whom(resolvers()),
