@@ -44,7 +44,7 @@ def test_requests_are_learnt_where_that_is_asked_for(run: Runner, tmp_path: Path
     command = "curl -sS http://web.test/a?b=c http://web.test:8080/d -o /dev/null; curl -sSI http://web.test/a"
     run("--learn", str(learnt), "--learn-requests", command=command)
     rules = [line.split('"')[1] for line in learnt.read_text().splitlines() if line.startswith("    ")]
-    assert rules == ["GET http://web.test/a", "GET http://web.test:8080/d", "HEAD http://web.test/a"]
+    assert rules == ["GET http://web.test/a", "HEAD http://web.test/a", "GET http://web.test:8080/d"]
     again = run("--policy", str(learnt), command=command)
     assert "refused" not in again.err
 

@@ -107,7 +107,7 @@ class Learner:
         self.flow(str(record["transport"]), address, port, names, said, program, requests)
 
     def rules(self, *, wildcards: bool = False) -> list[str]:
-        """The rules alone, in the order in which their first flow came."""
+        """The rules alone, by host and port: flows end in any order, and a run learnt twice shall give one file."""
         return [rule for rule, _ in self._lines(wildcards)]
 
     def text(self, origin: str, *, wildcards: bool = False) -> str:
@@ -125,7 +125,11 @@ class Learner:
                 seen[Seen("udp", name, 53)] = users
         if wildcards:
             seen = _widened(seen)
-        return [(one.rule, users) for one, users in seen.items()]
+        return [(one.rule, seen[one]) for one in sorted(seen, key=_by_host)]
+
+
+def _by_host(seen: Seen) -> tuple[str, int, Seen]:
+    return seen.host, seen.port, seen
 
 
 def _narrowed(seen: Seen, said: Mapping[str, str], requests: Iterable[str]) -> list[Seen]:

@@ -89,7 +89,7 @@ def test_names_are_widened_only_when_asked_and_only_below_a_common_parent() -> N
         learner.record(record(name=name, name_from="sni", names=[name]))
     assert len(learner.rules()) == 6
     assert learner.rules(wildcards=True) == [
-        "tls://*.cdn.test:443", "tls://one.test:443", "tls://two.test:443", "tls://three.test:443",
+        "tls://*.cdn.test:443", "tls://one.test:443", "tls://three.test:443", "tls://two.test:443",
     ]  # fmt: skip
 
 
