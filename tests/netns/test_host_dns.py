@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.encrypted_dns import Certificates, unbound, use_resolver
 from tests.support.filters import Author, said
-from tests.support.host_filters import on_node, until
+from tests.support.host_filters import HostFilterProcess, on_node, until
 from tests.support.peers import need
 
 from towpath.testing import Lab, LabPlan
@@ -26,7 +28,7 @@ def start(self):
 
 def handle_query(self, query):
     say(name=query.name, program=query.owner and query.owner.program, scope=query.scope)
-    return Answer(("192.0.2.99",), ttl=1) if query.name == "own.many.test" else Forward()
+    return Answer(("192.0.2.99",), ttl=1) if "own." in query.name else Forward()
 
 def system_dns_settings_changed(self):
     say(changed=self.system_dns_settings.servers)
@@ -158,3 +160,61 @@ def test_it_is_told_of_other_servers_and_of_sleep(world: Lab, mine: str, tmp_pat
         resolv_conf.write_text(f"nameserver {ADDRESS}\n")
         assert said(process.stdout.readline()) == [{"changed": [ADDRESS]}]
         assert dig(world, "n.many.test") == "192.0.2.80"
+
+
+@pytest.mark.parametrize("over", ["+notcp", "+tcp"])
+def test_a_hosts_filter_knows_the_names_that_its_proxy_gave(world: Lab, tmp_path: Path, mine: str, over: str) -> None:
+    """The proxy's servers are asked in whatever way; what programs were answered is what names their flows."""
+    folder = tmp_path / "filter"
+    folder.mkdir()
+    judging = Author(folder)(
+        """
+        def handle_new_flow(self, flow):
+            if flow.remote.port == 9000:
+                say(name=flow.name, source=flow.name_from, names=flow.names)
+            return Allow()
+        """
+    )
+    with proxied(world, mine), HostFilterProcess(world, "client", [judging]) as host_filter:
+        assert dig(world, over, "own.many.test", "@203.0.113.77") == "192.0.2.99"
+        send = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'?', ('192.0.2.99', 9000))"
+        world["client"].run([sys.executable, "-c", send])
+        host_filter.until_said(bool, "the flow was judged")
+        assert host_filter.said == [{"name": "own.many.test", "source": "dns", "names": ["own.many.test"]}]
+
+
+def _has(number: int, said: list[dict[str, Any]]) -> bool:
+    return len(said) == number
+
+
+def test_a_flow_is_named_as_its_own_program_asked_where_names_share_an_address(
+    world: Lab, tmp_path: Path, mine: str
+) -> None:
+    folder = tmp_path / "filter"
+    folder.mkdir()
+    judging = Author(folder)(
+        """
+        def handle_new_flow(self, flow):
+            if flow.remote.port == 9000:
+                say(name=flow.name, names=sorted(flow.names))
+            return Allow()
+        """
+    )
+    asking = "import socket, sys; there = socket.gethostbyname(sys.argv[1]), 9000; print(there, flush=True); input(); "
+    sending = "mine = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); mine.sendto(b'?', there); input()"
+    names = ["own.many.test", "the.own.many.test"]
+    with HostFilterProcess(world, "client", [judging], dns=mine) as host_filter, ExitStack() as stack:
+        programs = []
+        for name in names:
+            command = [sys.executable, "-c", asking + sending, name]
+            program = stack.enter_context(on_node(world, "client", command, stdin=subprocess.PIPE))
+            stack.callback(program.kill)
+            assert program.stdout is not None
+            assert "192.0.2.99" in program.stdout.readline()
+            programs.append(program)
+        for number, program in enumerate(programs, start=1):
+            assert program.stdin is not None
+            program.stdin.write("go\n")
+            program.stdin.flush()
+            host_filter.until_said(partial(_has, number), "the flow was judged")
+        assert host_filter.said == [{"name": name, "names": names} for name in names]
