@@ -1,8 +1,9 @@
 """Holds a `HostFilter` where it is started: one JSON order a line on standard input, one JSON line for each outcome.
 
-An order is ``{"number": N, "do": "start" | "enable" | "disable" | "reload" | "close", "file": PATH}`` and its outcome
-``{"number": N, "error": null or text, "seconds": S}``. What filters say comes as ``{"said": text}``. The setting "dns"
-names a DNS proxy for the same host, which serves from the beginning.
+An order is ``{"number": N, "do": "start" | "enable" | "disable" | "reload" | "close" | "mark", "file": PATH}`` and its
+outcome ``{"number": N, "error": null or text, "seconds": S}``. What filters say comes as ``{"said": text}``, and what
+was said before a "mark" comes before its outcome. The setting "dns" names a DNS proxy for the same host, which serves
+from the beginning.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         begun = time.monotonic()
+        if order["do"] == "mark":
+            tell({"number": order["number"], "error": None, "seconds": 0.0})
+            continue
         if order["do"] == "reload":
             future = host_filter.reload(find_bundle(order["file"]))
         else:
