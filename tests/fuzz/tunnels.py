@@ -27,6 +27,8 @@ from towpath.extensions.wireguard.device import Device
 from towpath.extensions.wireguard.noise import PrivateKey
 from towpath.extensions.wireguard.peer import Peer
 from towpath.hosting import messages, tunnel_messages
+from towpath.linux.netlink import attr, nested
+from towpath.linux.wireguard_messages import read_peers
 from towpath.providers import Packet, join_packets
 from towpath.testing import TunnelHarness
 from towpath.wire.segmentation import split_packet
@@ -133,11 +135,23 @@ def wire_tunnel_units(data: bytes) -> None:
                     assert unit == whole[2]
 
 
+def wireguard_answer(data: bytes) -> None:
+    """Whatever the kernel's WireGuard answers: peers whose keys are keys, or a violation."""
+    try:
+        found = read_peers([data, data])
+    except PeerViolation:
+        return
+    for one in found:
+        assert len(one.public_key) == 32
+        assert all(ip_network(prefix, strict=False) for prefix in one.allowed if int(prefix.partition("/")[2]) <= 32)
+
+
 ENTRIES = {
     "tun_record": tun_record,
     "tunnel_messages": tunnel_messages_,
     "wire_tunnel_units": wire_tunnel_units,
     "wire_tunnel_unit": wire_tunnel_unit,
+    "wireguard_answer": wireguard_answer,
     "wireguard_file": wireguard_file,
     "wireguard_message": wireguard_message,
 }
@@ -147,6 +161,8 @@ _IP4 = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + 20 + 64, 1, 0x4000, 64, 6, 0, 
 _IP6 = struct.pack(">IHBB", 6 << 28, 20 + 64, 6, 64) + bytes(32)
 _UDP = struct.pack(">HHHH", 1, 2, 8 + 64, 0)
 _IP4_UDP = _IP4[:2] + struct.pack(">H", 20 + 8 + 64) + _IP4[4:9] + b"\x11" + _IP4[10:]
+
+_NET = nested(9, nested(0, attr(1, b"\2\0"), attr(2, b"\n\0\0\0"), attr(3, b"\x08")))
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "tun_record": (
@@ -164,6 +180,9 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
             messages.Stop(1),
         )
         for packet in messages.batches([message])
+    ),
+    "wireguard_answer": (
+        bytes(4) + nested(8, nested(0, attr(1, bytes(32)) + attr(4, b"\2\0" + bytes(14)) + attr(6, bytes(16)) + _NET)),
     ),
     "wire_tunnel_units": (
         bundle([bytes(10) + b"E" + bytes(19), bytes(10) + b"E" + bytes(40)]),

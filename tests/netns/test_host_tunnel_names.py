@@ -251,3 +251,18 @@ def test_the_kill_switch_keeps_the_link_to_the_server_itself(lab: Lab, files: Pa
         client.run(["ip", "-6", "neigh", "flush", "dev", "eth0"], administrator=True)
         assert client.run(["ping", "-c1", "-W5", INNER]).returncode == 0
         assert client.run(["ping", "-c1", "-W1", str(lab["other"].address6)]).returncode != 0
+
+
+def test_short_names_are_looked_for_in_the_search_domains_of_the_tunnel(lab: Lab, files: Path) -> None:
+    client = lab["client"]
+    look = ["getent", "ahostsv4"]
+    with tunnel(client, file(lab, files, f"{INNER}, nothing.test, corp.test"), "wg0") as held:
+        found = client.run([*look, "git"], timeout=20).stdout
+        assert found.split()[:3] == ["10.80.0.9", "STREAM", "git.corp.test"], "a program hears its whole name"
+        assert dig(client, "git.") == "git.corp.test.\n10.80.0.9"
+        asked = Asked(lab)
+        assert dig(client, "web") == "", "what none of them has is asked for as it is"
+        assert asked.at("server") == {"web.nothing.test", "web.corp.test", "web"}
+        assert client.run([*look, "web.test"], timeout=20).stdout.startswith("192.0.2.80")
+        held.kill()
+        eventually(lambda: not client.run([*look, "git"], timeout=20).stdout)
