@@ -18,9 +18,10 @@ from towpath.extensions.wire_tunnel.units import (
     SMALL_PIECE,
     Pieces,
     Reassembly,
+    Run,
     bundle,
     bundled,
-    whole_unit,
+    read_run,
 )
 from towpath.extensions.wireguard.config import read_config
 from towpath.extensions.wireguard.device import Device
@@ -116,7 +117,7 @@ def tunnel_messages_(data: bytes) -> None:
 
 
 def wire_tunnel_units(data: bytes) -> None:
-    """A bundle is taken apart or refused; a row is one whole unit, or its pieces are put together one by one."""
+    """A bundle is taken apart or refused; pieces in a row are put together as they are one by one, whatever came."""
     try:
         records = bundled(data)
     except PeerViolation:
@@ -124,15 +125,16 @@ def wire_tunnel_units(data: bytes) -> None:
     else:
         assert len(records) == 1 or data == bundle(records)
     for size in (13, 40, 1452):
-        whole = whole_unit(memoryview(data), size)
-        reassembly = Reassembly()
+        run = read_run(memoryview(data), size)
+        at_once, singly = Reassembly(), Reassembly()
+        whole = at_once.add(run, 0.0) if run is not None else None
         for at in range(0, len(data), size):
             one = memoryview(data)[at : at + size]
             if len(one) >= HEAD.size:
-                _index, low, high, piece, count = HEAD.unpack_from(one)
-                unit = reassembly.add(high << 32 | low, piece, count, one[HEAD.size :], 0.0) if piece < count else None
-                if whole is not None and unit is not None:
-                    assert unit == whole[2]
+                index, low, high, piece, count = HEAD.unpack_from(one)
+                unit = singly.add(Run(index, high << 32 | low, piece, 1, count, one[HEAD.size :]), 0.0)
+                if run is not None and unit is not None:
+                    assert unit == whole
 
 
 def wireguard_answer(data: bytes) -> None:

@@ -122,7 +122,7 @@ def laptop(lab: Lab, tmp_path: Path) -> Iterator[Managed]:
         "XDG_CONFIG_HOME": str(tmp_path),
     }
     with host.popen(
-        ["timeout", "60", "unshare", "--mount", "sh", "-c", script],
+        ["timeout", "250", "unshare", "--mount", "sh", "-c", script],
         administrator=True,
         env=environment,
         text=True,

@@ -8,6 +8,7 @@ import select
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -49,7 +50,7 @@ def _bulk_from_a_device(heads: bool, offloads: tuple[int, ...]) -> tuple[list[in
     received, sums, acknowledged, wanted = b"", True, 0, bytes(range(256)) * 200
     sent = 0
     while len(received) < len(wanted):
-        assert select.select([device.queue], [], [], 5)[0], "the device is silent"
+        assert select.select([device.queue], [], [], 60)[0], "the device is silent"
         for record in queue.receive():
             packet = Packet(bytes(record))
             if packet.version != 4 or packet.data[9] != 6:
@@ -147,7 +148,7 @@ def test_rows_of_datagrams_arrive_as_they_were_sent(
         sender.send([bytes(2000)], 0, target)
         got: list[bytes] = []
         while len(got) < 123:
-            assert select.select([other], [], [], 5)[0]
+            assert select.select([other], [], [], 60)[0]
             while (row := receiver.receive()) is not None:
                 view, size, source = row
                 assert source == one.getsockname()[:2]
@@ -156,6 +157,84 @@ def test_rows_of_datagrams_arrive_as_they_were_sent(
         assert {len(piece) for piece in got[:120]} == {1200}
         assert got[121:] == [b"a single one", bytes(2000)]
         assert sender.refused == 0
+
+
+_SIZES = {
+    "equal": [1400] * 150,
+    "equal and a shorter one at the end": [1400] * 30 + [7],
+    "growing": list(range(1, 1500, 10)),
+    "shrinking": list(range(1500, 1, -10)),
+    "large between small": [100, 1400, 100, 1400] * 20,
+    "longer than a slot": [1400, 9000, 40_000, 65_000, 1400, 1400],
+    "nothing in some": [0, 0, 5, 0, 1400, 0],
+}
+
+
+@pytest.mark.parametrize("sizes", _SIZES.values(), ids=_SIZES)
+def test_datagrams_that_nothing_joins_come_as_they_are_in_few_reads(sizes: list[int]) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        receiver = DatagramSocket(other, coalesces=False)
+        sent = [bytes([at % 251]) * size for at, size in enumerate(sizes)]
+        for turn in range(3):
+            got: list[bytes] = []
+            for data in sent:
+                one.sendto(data, other.getsockname())
+            while (row := receiver.receive()) is not None:
+                view, size, source = row
+                assert source == ("127.0.0.1", one.getsockname()[1])
+                got += [bytes(view[at : at + size]) for at in range(0, len(view), size)] if size else [b""]
+            assert got == sent, f"in turn {turn}"
+
+
+def test_datagrams_of_several_senders_are_never_in_one_row() -> None:
+    with ExitStack() as stack:
+        other, *senders = (stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(4))
+        other.bind(("127.0.0.1", 0))
+        receiver = DatagramSocket(other, coalesces=False)
+        for at in (0, 0, 0, 1, 1, 2, 0, 2, 2):
+            senders[at].sendto(bytes([at]) * 1000, other.getsockname())
+        rows = [(bytes(row[0]), row[2][1]) for row in iter(receiver.receive, None)]
+        ports = [sender.getsockname()[1] for sender in senders]
+        wanted = ((0, 3), (1, 2), (2, 1), (0, 1), (2, 2))
+        assert b"".join(data for data, _port in rows) == b"".join(bytes([at]) * 1000 * count for at, count in wanted)
+        assert all(port == ports[data[0]] and set(data) == {data[0]} for data, port in rows)
+
+
+def test_what_the_kernel_joins_is_told_apart_after_single_ones() -> None:
+    """Reads go from one large place to many small ones and back, and no byte depends on it."""
+    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        one.connect(other.getsockname())
+        sender, receiver = DatagramSocket(one), DatagramSocket(other)
+        sent: list[bytes] = []
+        got: list[bytes] = []
+        for size, count in (
+            (1400, 1),
+            (1400, 1),
+            (1400, 1),
+            (500, 40),
+            (1200, 30),
+            (90, 1),
+            (90, 1),
+            (1400, 1),
+            (60, 9),
+        ):
+            row = [os.urandom(size) for _ in range(count)]
+            sent += row
+            assert sender.send(row, size, None) is None
+            if count == 1:
+                assert select.select([other], [], [], 5)[0]
+            while count == 1 and (single := receiver.receive()) is not None:
+                got.append(bytes(single[0]))
+            while count > 1 and len(got) < len(sent):
+                assert select.select([other], [], [], 5)[0]
+                while (found := receiver.receive()) is not None:
+                    view, each, _source = found
+                    got += [bytes(view[at : at + each]) for at in range(0, len(view), each)]
+        assert got == sent
 
 
 @pytest.mark.parametrize("segments", [True, False])

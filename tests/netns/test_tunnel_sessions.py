@@ -217,7 +217,7 @@ def test_without_a_network_nothing_is_started_and_with_one_it_is_once(lab: Lab, 
             ended = time.monotonic()
             eventually(lambda: time.monotonic() - ended > 2.5)  # retries would come after 1 s and 2 s more
             assert one.status()["starts"] == 1
-        eventually(lambda: one.status()["state"] == "connected", 30)
+        eventually(lambda: one.status()["state"] == "connected")
         assert one.status()["starts"] == 2
         assert len(one.workers()) == 1
 

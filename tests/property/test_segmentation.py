@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from towpath.errors import PeerViolation
+from towpath.providers import Packet
 from towpath.wire.ip import checksum
 from towpath.wire.segment_rows import Rows, join_rows, split_rows
 from towpath.wire.segmentation import cut_packet, join_packets, split_packet, sum16
@@ -20,15 +21,16 @@ Super = tuple[bytes, Offload]
 
 
 @st.composite
-def super_packets(draw: st.DrawFn, transport: str | None = None) -> Super:
+def super_packets(draw: st.DrawFn, transport: str | None = None, *, joined: bool = False) -> Super:
+    """`joined`: of 13 segments at least, and with flags that segments keep when they are joined."""
     version = draw(st.sampled_from((4, 6)))
     transport = transport or draw(st.sampled_from(("tcp", "udp")))
     size = draw(st.integers(1, 1500))
-    payload = draw(st.integers(1, min(62_000, size * 60)))
+    payload = draw(st.integers(12 * size + 1 if joined else 1, min(62_000, size * 60)))
     data = (draw(st.binary(min_size=1, max_size=64)) * (payload // 1 + 1))[:payload]
     if transport == "tcp":
         options = b"\1\1\x08\x0a" + draw(st.binary(min_size=8, max_size=8)) if draw(st.booleans()) else b""
-        flags = 0x10 | draw(st.sampled_from((0, 8, 9, 0x80, 0x88)))
+        flags = 0x10 | draw(st.sampled_from((0, 8) if joined else (0, 8, 9, 0x80, 0x88)))
         head = struct.pack(
             ">HHLLBBHHH", 1234, 443, draw(st.integers(0, 2**32 - 1)), 7, (20 + len(options)) << 2, flags, 500, 0, 0
         )
@@ -111,7 +113,21 @@ def test_what_was_cut_is_joined_again_to_the_same_segments(given: Super) -> None
     assert rows is not None
     at_once = join_rows(rows)
     if len(segments) > 1 and len(joined) == 1:
-        assert at_once == joined[0]
+        assert at_once == joined
+
+
+@given(super_packets("tcp", joined=True), st.data())
+def test_rows_with_a_gap_become_what_lies_on_both_sides_of_it(given: Super, data: st.DataObject) -> None:
+    packet, offload = given
+    segments = split_packet(packet, offload)
+    gap = data.draw(st.integers(1, len(segments) - 2))
+    rows = split_rows(packet, offload)
+    assert rows is not None
+    records = join_rows(Rows(numpy.delete(rows.table, gap, axis=0), rows.length, rows.last))
+    assert records is not None
+    again = [one for record in records for one in Packet(record).split()]
+    assert len(records) == 2
+    assert again == segments[:gap] + segments[gap + 1 :]
 
 
 @given(super_packets("tcp"), st.data())

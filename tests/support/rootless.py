@@ -13,11 +13,13 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Rootless", "installed"]
+__all__ = ["CURL_HOME", "Rootless", "installed"]
 
 USER = 1000
 _SOURCE = Path(__file__).resolve().parents[2] / "src" / "towpath"
 _PYTHON = "/usr/bin/python3"
+CURL_HOME = Path(__file__).parent / "curl"
+"""A folder with settings of curl's, which the tests' curl reads."""
 _SCRIPT = """\
 #!{python}
 import sys
@@ -56,6 +58,7 @@ class Rootless:
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(self.site),
+            "CURL_HOME": str(self.site.parent / "curl"),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         return base | dict(extra or {})
@@ -81,6 +84,7 @@ class Rootless:
 def installed(folder: Path) -> Iterator[Rootless]:
     """Copies Towpath and what it needs into `folder`, readable by all; the folder goes afterwards."""
     site, home, program = folder / "site", folder / "home", folder / "towpath"
+    shutil.copytree(CURL_HOME, folder / "curl")
     folder.chmod(0o755)
     home.mkdir()
     if not os.getuid():
@@ -92,7 +96,9 @@ def installed(folder: Path) -> Iterator[Rootless]:
                 target = site / file
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(str(file.locate()), target)
-    subprocess.run(["chmod", "-R", "a+rX", site], check=True)
+    # Nobody else may write there, so that each start would compile it again.
+    subprocess.run([_PYTHON, "-m", "compileall", "-q", site / "towpath"], check=True)
+    subprocess.run(["chmod", "-R", "a+rX", site, folder / "curl"], check=True)
     program.write_text(_SCRIPT.format(python=_PYTHON, site=str(site)))
     program.chmod(0o755)
     user = Rootless(_PYTHON, str(program), site, home)

@@ -16,7 +16,8 @@ from towpath.wire import dns, dns_message, dns_scan
 from towpath.wire.address import pack
 
 if TYPE_CHECKING:
-    from towpath.hosting.dns_exchange import Exchanges, Server
+    from towpath.hosting.dns_exchange import Exchanges
+    from towpath.hosting.dns_links import Server
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.hosting.loop import Loop
     from towpath.providers.dns import Answer, Refuse

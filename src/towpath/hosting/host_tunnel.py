@@ -100,10 +100,12 @@ class HostTunnel:
             disconnect_on_sleep=disconnect_on_sleep,
         )
         self._control = TunnelControl(self._loop, self._session)
+        self._thread.prepare("towpath-host-tunnel", self._end_all, self._clean, self._watch_sleep)
+
+    def _watch_sleep(self) -> None:
         self._sleep = system.sleep_watch.SleepWatch(
             lambda done: self._loop.post(lambda: self._session.sleep(done)), lambda: self._loop.post(self._session.wake)
         )
-        self._thread.begin("towpath-host-tunnel", self._end_all, self._clean)
 
     def start(self, options: dict[str, str] | None = None) -> Future[None]:
         """Connects; done when it is, or with the `TunnelFailed` that kept it from being so."""
@@ -115,15 +117,11 @@ class HostTunnel:
 
     def status(self) -> Future[dict[str, Any]]:
         """Figures of now, as `towpath tunnel status --json` shows them."""
-        future: Future[dict[str, Any]] = Future()
-        self._loop.post(lambda: self._session.status(future.set_result))
-        return future
+        return self._thread.submit(lambda future: self._session.status(future.set_result))
 
     def message(self, data: bytes) -> Future[bytes | None]:
         """Puts a message to the provider, and gives its answer; `None` where it has none within 30 s."""
-        future: Future[bytes | None] = Future()
-        self._loop.post(lambda: self._session.app_message(data, future.set_result))
-        return future
+        return self._thread.submit(lambda future: self._session.app_message(data, future.set_result))
 
     def close(self) -> Future[None]:
         """`stop`, and the end of the worker, the device and the thread. Further calls give the same future."""

@@ -172,17 +172,19 @@ class SocketLink:
             self._loop.add_reader(self._made.socket, self._readable)
 
     def _readable(self) -> None:
-        receive, figures = self._made.receive, self.figures
+        made, figures = self._made, self.figures
         for _ in range(_ROWS_AT_ONCE):
             if self._handler is None:
                 return
-            row = receive()
+            row = made.receive()
             if row is None:
                 break
             data, size, source = row
             figures["datagrams_in"] += -(-len(data) // size) if size else 1
             figures["bytes_in"] += len(data)
             self._handler(Datagrams(data, size, source))
+            if made.drained:
+                break
         self._flow.poll()
 
     def send(self, parts: Sequence[Buffer], size: int = 0, to: PeerAddress | None = None) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
 import struct
-import sys
 from collections.abc import Sequence
 
-from towpath.linux.datagrams import Vectors, address_of, receive_batch
+from towpath.linux.datagram_intake import Intake, Row
 
 __all__ = ["Buffer", "DatagramSocket", "open_datagram", "serve_datagram"]
 
@@ -20,10 +18,6 @@ _SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _DO_NOT_DISCOVER = 10, 23, 0
 _IP_MTU, _IPV6_MTU = 14, 24
 _SO_MARK, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 36, 32, 33
-_LARGEST = 65_535
-_NAME, _CONTROL = 28, 64
-_GRO_SIZE = 20
-"""Bytes of the control message with the size of each datagram."""
 _ROOM = 8 << 20
 _MOST_SEGMENTS = 64
 _MOST_BYTES = 65_000
@@ -89,44 +83,29 @@ class DatagramSocket:
                 made.setsockopt(_SOL_UDP, _UDP_GRO, 1)
             except OSError:
                 self.coalesces = False
-        self._in = Vectors(1, _LARGEST, made.family)
-        self._name, control = bytearray(_NAME), bytearray(_CONTROL)
-        self._in.words[0], self._in.words[4] = address_of(self._name), address_of(control)
-        self._in.remember()
-        self._control = memoryview(control).cast("I")
-        self._buffer = memoryview(self._in.data)
-        self._known = b""
-        self._source = ("", 0)
+        self._intake = Intake(made, coalesces=self.coalesces)
         self._segment = 0
         self.refused = 0
         """Datagrams that the kernel would not send, or that were refused on the way; `trouble` is why the last was."""
         self.trouble = ""
 
-    def receive(self) -> tuple[memoryview, int, tuple[str, int]] | None:
-        """What one read brings: the bytes, the size of each datagram in them, and the sender. `None` when none is left.
+    @property
+    def drained(self) -> bool:
+        """Whether the last `receive` has shown that there is nothing more."""
+        return self._intake.drained
+
+    def receive(self) -> Row | None:
+        """A row of datagrams: the bytes, the size of each, and the sender. `None` when none is left.
 
         Raises `OSError` for a socket that is closed.
         """
-        vectors, control = self._in, self._control
         while True:
-            vectors.refresh()
-            # Not recvmsg(): that there is nothing left is no exception here, and who sent is known from the last time.
-            if receive_batch(self.socket.fileno(), vectors.address, 1, socket.MSG_DONTWAIT, None) == 1:
-                break
-            number = ctypes.get_errno()
-            if number in (errno.EAGAIN, errno.EINTR):
-                return None
-            error = OSError(number, os.strerror(number))
-            if number in (errno.EBADF, errno.ENOTSOCK):
-                raise error
-            self._refuse(error)  # an ICMP error about what was sent: the socket is as good as before
-        length = size = vectors.halves[14]
-        if vectors.words[5] >= _GRO_SIZE and control[2] == _SOL_UDP and control[3] == _UDP_GRO:
-            size = control[4] or length
-        if self._name != self._known:
-            self._known = bytes(self._name)
-            self._source = _read_name(self._known)
-        return self._buffer[:length], size, self._source
+            try:
+                return self._intake.receive()
+            except OSError as error:
+                if error.errno in (errno.EBADF, errno.ENOTSOCK):
+                    raise
+                self._refuse(error)  # an ICMP error about what was sent: the socket is as good as before
 
     def send(self, parts: Sequence[Buffer], size: int, to: tuple[str, int] | None, total: int = 0) -> Buffer | None:
         """Sends `parts`, joined, as datagrams of `size` bytes, 0 for a single one.
@@ -214,15 +193,3 @@ class DatagramSocket:
             return self.socket.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU) - 48
         except OSError:
             return 1452
-
-
-def _read_name(name: bytes) -> tuple[str, int]:
-    """The address and the port of a `struct sockaddr_in` or `sockaddr_in6`."""
-    family, port = int.from_bytes(name[:2], sys.byteorder), int.from_bytes(name[2:4], "big")
-    if family == socket.AF_INET:
-        return socket.inet_ntop(socket.AF_INET, name[4:8]), port
-    if family != socket.AF_INET6:
-        return "", 0
-    host = socket.inet_ntop(socket.AF_INET6, name[8:24])
-    scope = int.from_bytes(name[24:28], sys.byteorder)
-    return (host[7:] if host.startswith("::ffff:") else f"{host}%{scope}" if scope else host), port

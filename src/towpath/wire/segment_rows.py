@@ -13,13 +13,16 @@ import numpy
 
 from towpath.errors import PeerViolation
 from towpath.wire.segmentation import Bytes, plan_cut, sum16
-from towpath.wire.virtio_net import ECN, NEEDS_CHECKSUM, TCP4, TCP6, Offload
+from towpath.wire.virtio_net import ECN, NEEDS_CHECKSUM, PLAIN_HEAD, TCP4, TCP6, Offload
 
 __all__ = ["Rows", "join_rows", "split_rows"]
 
 _TCP, _UDP = 6, 17
 _FIN, _PSH, _ACK, _CWR = 0x01, 0x08, 0x10, 0x80
 _ONES = 0xFFFF
+_LARGEST = 65_535
+_FEW = 4
+"""Rows that follow each other, at least and on average, for it to be worth while."""
 
 
 class Rows(NamedTuple):
@@ -44,7 +47,7 @@ def split_rows(packet: Bytes, offload: Offload, align: int = 16) -> Rows | None:
     count = -(-payload // size)
     length = header + size
     last = header + payload - (count - 1) * size
-    if length > 65_535:
+    if length > _LARGEST:
         raise PeerViolation("segment-size", f"segments of {length} bytes")
     table = numpy.empty((count, -(-length // align) * align), numpy.uint8)
     if table.shape[1] > length:
@@ -119,10 +122,11 @@ def _flags(packet: Bytes, start: int, count: int, offload: Offload) -> Any:
     return found
 
 
-def join_rows(rows: Rows) -> bytes | None:
-    """One record for a TUN device; `None` where the rows do not all follow each other in one TCP connection.
+def join_rows(rows: Rows) -> list[bytes] | None:
+    """Records for a TUN device: rows of one TCP connection that follow each other are one super-packet.
 
-    Whatever follows the last byte of a row up to the width of the table is zero.
+    `None` where a row is of another kind, or damaged, or where most do not follow each other: then they are to be
+    looked at one by one. Whatever follows the last byte of a row up to the width of the table is zero.
     """
     table, length, last = rows
     count = len(table)
@@ -137,44 +141,52 @@ def join_rows(rows: Rows) -> bytes | None:
         return None
     header = start + (head[start + 12] >> 4) * 4
     size = length - header
-    total = header + size * (count - 1) + last - header
-    if header < start + 20 or size <= 0 or last <= header or total > 65_535:
+    if header < start + 20 or size <= 0 or last <= header or header + size * (count - 1) + last - header > _LARGEST:
         return None
     # Little copies of whole columns: what follows looks at few bytes of each row.
     words = numpy.ascontiguousarray(table[:, :header]).view(">u2").astype(numpy.int64)
     at = start // 2
-    if (words != words[0]).any(axis=0)[_constant(start, header // 2)].any():
-        return None
     flags = words[:, at + 6]
-    if (
-        (flags[:-1] & 0xFF != _ACK).any()
-        or int(flags[-1]) & 0xFF & ~_PSH != _ACK
-        or (flags >> 8 != head[start + 12]).any()
-    ):
-        return None
-    sequences = words[:, at + 2] << 16 | words[:, at + 3]
-    if ((sequences - sequences[0] - _order(count) * size) & 0xFFFFFFFF).any():
+    if (flags & (0xFF & ~_PSH) != _ACK).any() or (flags >> 8 != head[start + 12]).any():
         return None
     place = 1 if version == 4 else 2
     extra = 0 if version == 4 else 40
     if (words[:-1, place] != length - extra).any() or int(words[-1, place]) != last - extra:
         return None
+    if version == 4 and (
+        (words[:, [0, 4]] != words[0, [0, 4]]).any() or (numpy.add.reduce(words[:, :10], axis=1) % _ONES).any()
+    ):
+        return None
     sums = _sums(table)
     if version == 4:
-        if (numpy.add.reduce(words[:, :10], axis=1) % _ONES).any():
-            return None
-        sums += sum16(head[12:20]) + _TCP + length - start
+        sums += words[:, 6] + words[:, 7] + words[:, 8] + words[:, 9] + _TCP + length - start
     else:  # the row holds the addresses of the pseudo head, and 8 bytes that do not belong there
-        sums += _TCP + length - start - sum16(head[:8])
-        sums[-1] += length - last
+        sums += _TCP + length - start - numpy.add.reduce(words[:, :4], axis=1)
     sums[-1] += last - length
     if (sums % _ONES).any():
         return None
-    return _joined(rows, version, start, header, total)
+    sequences = words[:, at + 2] << 16 | words[:, at + 3]
+    breaks = (words[1:] != words[:-1])[:, _constant(start, header // 2)].any(axis=1)
+    breaks |= (sequences[1:] - sequences[:-1] - size) & 0xFFFFFFFF != 0
+    breaks |= flags[:-1] & _PSH != 0
+    if not breaks.any():
+        return [_joined(rows, version, start, header)]
+    begins = [0, *(numpy.flatnonzero(breaks) + 1).tolist()]
+    if len(begins) > 1 + count // _FEW:
+        return None
+    ends = [*begins[1:], count]
+    return [
+        _joined(Rows(table[begin:end], length, last if end == count else length), version, start, header)
+        for begin, end in zip(begins, ends, strict=True)
+    ]
 
 
-def _joined(rows: Rows, version: int, start: int, header: int, total: int) -> bytes:
+def _joined(rows: Rows, version: int, start: int, header: int) -> bytes:
     table, length, last = rows
+    if len(table) == 1:
+        packet: bytes = table[0, :last].tobytes()
+        return PLAIN_HEAD + packet
+    total = header + (length - header) * (len(table) - 1) + last - header
     head = bytearray(table[0, :header].tobytes())
     if version == 4:
         head[2:4] = total.to_bytes(2, "big")

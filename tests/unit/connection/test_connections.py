@@ -32,7 +32,7 @@ from towpath.protocols import KeepAlive, LengthPrefix, Lines, Message
 ANY = "127.0.0.1:0"
 
 
-def run(body: Callable[[], Awaitable[None]], seconds: float = 20) -> None:
+def run(body: Callable[[], Awaitable[None]], seconds: float = 60) -> None:
     async def limited() -> None:
         async with asyncio.timeout(seconds):
             await body()

@@ -62,7 +62,7 @@ def test_the_window_takes_each_counter_once_and_forgets_nothing_within_it(counte
 def test_a_row_is_taken_as_its_counters_would_be(rows: list[tuple[int, int]]) -> None:
     whole, single = ReplayWindow(), ReplayWindow()
     for first, count in rows:
-        if whole.take_row(first, count):
+        if whole.take_row(list(range(first, first + count))):
             assert all(single.take(counter) for counter in range(first, first + count))
         for counter in range(max(0, first - 3), first + count + 3):
             assert whole.take(counter) == single.take(counter)

@@ -31,9 +31,10 @@ from towpath.extensions.wire_tunnel.units import (
     PIECE,
     SMALL_PIECE,
     Pieces,
+    Run,
     bundle,
     bundled,
-    whole_unit,
+    read_run,
 )
 from towpath.extensions.wireguard.device import Device
 from towpath.extensions.wireguard.keypair import REJECT_AFTER_TIME, TAG_SIZE, Keypair
@@ -221,8 +222,8 @@ class WireTunnel(PacketTunnelProvider[Config]):
         data, size, source = memoryview(rows.data), rows.size, rows.source
         if len(data) <= size:
             self._datagram(data, source, now, packets)
-        elif (whole := whole_unit(data, size)) is not None:
-            self._unit(*whole, source, now, packets)
+        elif (run := read_run(data, size)) is not None:
+            self._pieces_came(run, source, now, packets)
         else:
             for at in range(0, len(data), size):
                 self._datagram(data[at : at + size], source, now, packets)
@@ -240,15 +241,20 @@ class WireTunnel(PacketTunnelProvider[Config]):
             self._unit(index, high << 32 | low, data[HEAD.size :], source, now, packets)
         elif index == NO_INDEX:
             self._handshake(bytes(data[len(HANDSHAKE) :]), source, now)
+        elif piece >= count:
+            self._device.drops["data-index"] += 1
         else:
-            session = self._device.session(index)
-            if session is None or piece >= count:
-                self._device.drops["data-index"] += 1
-                return
-            counter = high << 32 | low
-            unit = self._traffic_of(session[1]).reassembly.add(counter, piece, count, data[HEAD.size :], now)
-            if unit is not None:
-                self._unit(index, counter, unit, source, now, packets)
+            run = Run(index, high << 32 | low, piece, 1, count, bytes(data[HEAD.size :]))
+            self._pieces_came(run, source, now, packets)
+
+    def _pieces_came(self, run: Run, source: PeerAddress, now: float, packets: list[Packet]) -> None:
+        session = self._device.session(run.receiver)
+        if session is None:
+            self._device.drops["data-index"] += 1
+            return
+        unit = self._traffic_of(session[1]).reassembly.add(run, now)
+        if unit is not None:
+            self._unit(run.receiver, run.counter, unit, source, now, packets)
 
     def _handshake(self, message: bytes, source: PeerAddress, now: float) -> None:
         before = self._device.drops.total()

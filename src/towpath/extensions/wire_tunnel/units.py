@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from towpath.errors import PeerViolation
 from towpath.providers.packets import Buffer
@@ -22,9 +23,10 @@ __all__ = [
     "PIECE",
     "Pieces",
     "Reassembly",
+    "Run",
     "bundle",
     "bundled",
-    "whole_unit",
+    "read_run",
 ]
 
 HEAD = struct.Struct("<IIHBB")
@@ -94,26 +96,42 @@ class Pieces:
         count = -(-length // self.size)
         if count == 1:
             return [start + b"\0\1", self.room[:length]]
-        self._heads[: count * HEAD.size] = start.join(_tails(count))
+        self._heads[: count * HEAD.size] = start.join(_tails(0, count, count))
         parts = self._parts[: 2 * count]
         parts[-1] = self.room[(count - 1) * self.size : length]
         return parts
+
+
+class Run(NamedTuple):
+    """Pieces of a unit that follow each other: the number of the first, how many, how many the unit has."""
+
+    receiver: int
+    counter: int
+    first: int
+    number: int
+    pieces: int
+    body: Buffer
 
 
 class Reassembly:
     """Pieces of units that have not come whole."""
 
     def __init__(self) -> None:
-        self._open: dict[int, tuple[list[bytes | None], int, float]] = {}
+        self._open: dict[int, tuple[list[Buffer | None], int, float]] = {}
 
-    def add(self, counter: int, piece: int, pieces: int, data: memoryview, now: float) -> bytes | None:
-        """The whole unit when this was its last piece."""
+    def add(self, run: Run, now: float) -> Buffer | None:
+        """The whole unit when this was the last of it. What has a piece that came before counts for nothing."""
+        _index, counter, first, count, pieces, body = run
+        if count == pieces:
+            self._open.pop(counter, None)
+            return body
+        end = first + count
         parts, left, since = self._open.get(counter, ([None] * pieces, pieces, now))
-        if len(parts) != pieces or parts[piece] is not None:
+        if len(parts) != pieces or end > pieces or any(part is not None for part in parts[first:end]):
             return None
-        parts[piece] = bytes(data)
-        if left > 1:
-            self._open[counter] = parts, left - 1, since
+        parts[first:end] = [body] + [b""] * (count - 1)
+        if left > count:
+            self._open[counter] = parts, left - count, since
             if len(self._open) > _MOST_OPEN:
                 del self._open[next(iter(self._open))]
             return None
@@ -126,29 +144,31 @@ class Reassembly:
                 del self._open[counter]
 
 
-@lru_cache(64)
-def _tails(count: int) -> list[bytes]:
-    """What the heads of a unit's pieces end with, behind nothing: what they begin with joins them to all heads."""
-    return [b"", *(bytes((piece, count)) for piece in range(count))]
+@lru_cache(256)
+def _tails(first: int, count: int, pieces: int) -> list[bytes]:
+    """What the heads of pieces end with, behind nothing: what they begin with joins them to all heads."""
+    return [b"", *(bytes((piece, pieces)) for piece in range(first, first + count))]
 
 
-def whole_unit(data: memoryview, size: int) -> tuple[int, int, Buffer] | None:
-    """Index, counter and sealed bytes of a read that holds exactly one unit of several pieces, in order."""
+def read_run(data: memoryview, size: int) -> Run | None:
+    """A row of datagrams, `size` bytes each but for the last, of one unit's pieces in order; `None` for others."""
     length = len(data)
-    count = -(-length // size) if size else 0
-    if numpy is None or count < 2 or data[11] != count or data[:4] == HANDSHAKE:
+    if numpy is None or not HEAD.size < size < length:
         return None
-    index, low, high, _piece, _count = HEAD.unpack_from(data)
+    count = -(-length // size)
     last = (count - 1) * size
-    if length - last < HEAD.size:
+    if data[11] < count + data[10] or length - last < HEAD.size:
+        return None
+    index, low, high, first, pieces = HEAD.unpack_from(data)
+    if index == NO_INDEX:
         return None
     rows = numpy.frombuffer(data, numpy.uint8, last).reshape(count - 1, size)
     heads = rows[:, : HEAD.size].tobytes() + bytes(data[last : last + HEAD.size])
-    if heads != bytes(data[:10]).join(_tails(count)):
+    if heads != bytes(data[:10]).join(_tails(first, count, pieces)):
         return None
     whole = last - (count - 1) * HEAD.size
     sealed = numpy.empty(length - count * HEAD.size, numpy.uint8)
     sealed[:whole].reshape(count - 1, size - HEAD.size)[:] = rows[:, HEAD.size :]
     body: memoryview = sealed.data
     body[whole:] = data[last + HEAD.size :]
-    return index, high << 32 | low, body
+    return Run(index, high << 32 | low, first, count, pieces, body)

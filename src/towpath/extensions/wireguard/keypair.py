@@ -48,14 +48,18 @@ class ReplayWindow:
         self._seen |= bit
         return True
 
-    def take_row(self, first: int, count: int) -> bool:
-        """The same for counters that follow each other; False, and nothing taken, unless they are all ahead."""
+    def take_row(self, counters: list[int]) -> bool:
+        """The same for several; False, and nothing taken, unless all are new."""
+        first, count = counters[0], len(counters)
         ahead = first - self._next
-        if ahead < 0 or count > _WINDOW:
+        before = self._next, self._seen
+        if ahead >= 0 and count <= _WINDOW and counters == list(range(first, first + count)):
+            shift = ahead + count
+            self._seen = ((self._seen << shift if shift < _WINDOW else 0) | (1 << count) - 1) & _MASK
+            self._next = first + count
+        elif not all(map(self.take, counters)):
+            self._next, self._seen = before
             return False
-        shift = ahead + count
-        self._seen = ((self._seen << shift if shift < _WINDOW else 0) | (1 << count) - 1) & _MASK
-        self._next = first + count
         return True
 
 

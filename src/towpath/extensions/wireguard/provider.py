@@ -194,13 +194,15 @@ class WireGuard(PacketTunnelProvider[Config]):
             return False
         table, left = opened
         device.authentic(peer, keypair, rows.source, len(data), now, data=True)
-        record = joined(table, left)
-        if record is None:
+        records = joined(table, left)
+        if records is None:
             self._give([packet for packet in (self._row(peer, row) for row in table) if packet is not None])
-        elif device.may_send(peer, memoryview(record)[10:]):
-            self.packets.write([Packet(record)])
-        else:
-            device.drops["packet-source"] += len(table)
+            return True
+        packets = [Packet(record) for record in records if device.may_send(peer, memoryview(record)[10:])]
+        if len(packets) < len(records):
+            device.drops["packet-source"] += len(records) - len(packets)
+        if packets:
+            self.packets.write(packets)
         return True
 
     def _row(self, peer: Peer, row: Any) -> bytes | None:

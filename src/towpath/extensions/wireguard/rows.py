@@ -60,10 +60,10 @@ def seal_super_packet(packet: Packet, keypair: Keypair) -> tuple[memoryview, int
 
 
 def open_row(data: memoryview, size: int, keypair: Keypair) -> tuple[Any, int] | None:
-    """Opens data messages of one session that follow each other without a gap, `size` bytes each but for the last.
+    """Opens data messages of one session, `size` bytes each but for the last.
 
-    The packets as rows, and how many messages there were; `None`, and nothing taken, where they are not so: then they
-    are to be opened one by one.
+    The packets as rows, and the bytes of the last; `None`, and nothing taken, where one cannot be opened or came
+    before: then they are to be opened one by one.
     """
     count = -(-len(data) // size)
     width = size - _HEAD - TAG_SIZE
@@ -73,31 +73,28 @@ def open_row(data: memoryview, size: int, keypair: Keypair) -> tuple[Any, int] |
     last = len(data) - whole
     if last < _HEAD + TAG_SIZE:
         return None
-    _kind, _index, first = DATA_HEAD.unpack_from(data)
     heads = numpy.frombuffer(data[:whole], numpy.uint8).reshape(count - 1, size)[:, :_HEAD]
     if (heads[:, :8] != heads[0, :8]).any() or data[whole : whole + 8] != data[:8]:
         return None
-    counters = numpy.ascontiguousarray(heads[:, 8:]).view("<u8").reshape(count - 1)
-    final = DATA_HEAD.unpack_from(data, whole)[2]
-    if final != first + count - 1 or (counters != first + numpy.arange(count - 1, dtype="<u8")).any():
-        return None
+    counters = numpy.ascontiguousarray(heads[:, 8:]).view("<u8").reshape(count - 1).tolist()
+    counters.append(DATA_HEAD.unpack_from(data, whole)[2])
     decrypt, pack = keypair.receiving.decrypt, _COUNTER.pack
     end, left = whole + last, last - _HEAD - TAG_SIZE
     try:
         plains = [
             decrypt(pack(counter), data[at + _HEAD : at + size], None)
-            for counter, at in enumerate(range(0, end, size), first)
+            for counter, at in zip(counters, range(0, end, size), strict=True)
         ]
     except (InvalidTag, ValueError):
         return None
-    if not keypair.window.take_row(first, count):
+    if not keypair.window.take_row(counters):
         return None
     plains.append(bytes(width - left))
     return numpy.frombuffer(bytearray().join(plains), numpy.uint8).reshape(count, width), left
 
 
-def joined(table: Any, left: int) -> bytes | None:
-    """One record for the TUN device of rows that `open_row` gave; `None` where they are not one super-packet."""
+def joined(table: Any, left: int) -> list[bytes] | None:
+    """Records for the TUN device of rows that `open_row` gave; `None` where each is to be looked at by itself."""
     first = table[0, :40].tobytes()
     final = table[-1, :40].tobytes()
     length, last = _stated(first), _stated(final)
