@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.netns.test_host_tunnel import status, tunnel
+from tests.netns.test_host_tunnel import ROOT, status, tunnel
 from tests.support.peers import need
 from tests.support.tunnel_lab import Capture, Key, eventually, provider_with
 
@@ -266,3 +266,13 @@ def test_short_names_are_looked_for_in_the_search_domains_of_the_tunnel(lab: Lab
         assert client.run([*look, "web.test"], timeout=20).stdout.startswith("192.0.2.80")
         held.kill()
         eventually(lambda: not client.run([*look, "git"], timeout=20).stdout)
+
+
+def test_a_proxy_is_not_set_for_a_host_and_that_is_said_once(lab: Lab, files: Path) -> None:
+    target = file(lab, files, INNER, changes='proxy=ProxySettings(https="http://10.80.0.1:3128")')
+    words = [sys.executable, "-m", "tests.support.host_tunnel_program", target, "wg0"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with lab["client"].popen(words, administrator=True, text=True, cwd=ROOT, **pipes) as held:
+        out, err = held.communicate("stop\nstart\n", 60)
+    assert out.splitlines()[:3] == ["up", "stopped", "up"]
+    assert err.count("programs of a host are not told of it") == 1

@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any
 
+from towpath.cli.table import clean
 from towpath.errors import ConfigInvalid, TowpathError
 
 __all__ = ["add"]
@@ -212,27 +213,36 @@ def _described(one: dict[str, Any]) -> str:
         domains = names["domains"]
         whose = "all" if domains is None else " and ".join(domains) or "none"
         lines.append(f"  names         {whose}, of {', '.join(names['servers'])}")
-    for peer in one.get("peers", []):
-        last = f"{_ago(peer['last_handshake'])} ago" if peer.get("last_handshake") else "never"
-        lines.append(f"  peer          {peer['public_key']} at {peer['endpoint']}")
-        lines.append(
-            f"                handshake {last}"
-            + (f" ({peer['handshakes']} in all)" if "handshakes" in peer else "")
-            + f", {_bytes(peer['received'])} in, {_bytes(peer['sent'])} out"
-        )
+    peers = one.get("peers")
+    for peer in peers if isinstance(peers, list) else []:
+        lines += _peer(peer)
     packets = one.get("packets")
     if packets:
         lines.append(
             f"  inside        {packets['packets_in']} packets in ({_bytes(packets['bytes_in'])}), "
             f"{packets['packets_out']} out ({_bytes(packets['bytes_out'])})"
         )
-    drops = {**one.get("drops", {})}
+    told = one.get("drops")
+    drops = {str(key): value for key, value in told.items() if isinstance(value, int)} if isinstance(told, dict) else {}
     if packets and packets["refused"]:
         drops["refused by the device"] = packets["refused"]
     drops |= {"no room to send": sum(link["dropped"] for link in one.get("links", []))}
     said = ", ".join(f"{cause} {count}" for cause, count in drops.items() if count)
     lines.append(f"  dropped       {said or 'nothing'}")
-    return "\n".join(lines)
+    return clean("\n".join(lines))
+
+
+def _peer(peer: Any) -> list[str]:
+    """As our providers tell of one; what another author's tells is shown as it is."""
+    try:
+        last = f"{_ago(peer['last_handshake'])} ago" if peer.get("last_handshake") else "never"
+        counted = f" ({peer['handshakes']} in all)" if "handshakes" in peer else ""
+        return [
+            f"  peer          {peer['public_key']} at {peer['endpoint']}",
+            f"                handshake {last}{counted}, {_bytes(peer['received'])} in, {_bytes(peer['sent'])} out",
+        ]
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return [f"  peer          {json.dumps(peer)}"]
 
 
 def _spoken_by(one: dict[str, Any]) -> str:
