@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
 from functools import cache
 from ipaddress import ip_network
 from typing import Any
 
+from towpath.cli.tunnel import _described
 from towpath.errors import ConfigInvalid, PeerViolation
 from towpath.extensions.wire_tunnel.path import ANSWER_MAGIC, PROBE, PROBE_MAGIC, REPORT, REPORT_MAGIC
 from towpath.extensions.wire_tunnel.provider import WireTunnel
@@ -28,6 +30,7 @@ from towpath.extensions.wireguard.device import Device
 from towpath.extensions.wireguard.noise import PrivateKey
 from towpath.extensions.wireguard.peer import Peer
 from towpath.hosting import messages, tunnel_messages
+from towpath.hosting.tunnel_control import _asked
 from towpath.linux.netlink import attr, nested
 from towpath.linux.wireguard_messages import read_peers
 from towpath.providers import Packet, join_packets
@@ -148,7 +151,21 @@ def wireguard_answer(data: bytes) -> None:
         assert all(ip_network(prefix, strict=False) for prefix in one.allowed if int(prefix.partition("/")[2]) <= 32)
 
 
+def tunnel_figures(data: bytes) -> None:
+    """Whatever a provider's process tells of itself can be shown; whatever is asked at the socket is a word."""
+    assert isinstance(_asked(data), str)
+    try:
+        figures = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    known = {"tunnel": "x", "state": "connected", "pid": 1, "device": "t0"}
+    shown = _described((figures if isinstance(figures, dict) else {"peers": figures}) | known)
+    assert shown.startswith("x: connected")
+    assert all(character.isprintable() or character == "\n" for character in shown)
+
+
 ENTRIES = {
+    "tunnel_figures": tunnel_figures,
     "tun_record": tun_record,
     "tunnel_messages": tunnel_messages_,
     "wire_tunnel_units": wire_tunnel_units,
@@ -167,6 +184,11 @@ _IP4_UDP = _IP4[:2] + struct.pack(">H", 20 + 8 + 64) + _IP4[4:9] + b"\x11" + _IP
 _NET = nested(9, nested(0, attr(1, b"\2\0"), attr(2, b"\n\0\0\0"), attr(3, b"\x08")))
 
 SEEDS: dict[str, tuple[bytes, ...]] = {
+    "tunnel_figures": (
+        b'{"peers": [{"public_key": "a", "endpoint": "b", "received": 1, "sent": 1e9, "last_handshake": 1e999}]}',
+        b'{"packets": {"packets_in": 1, "refused": 2}, "drops": {"a": 1}, "links": [{"dropped": 1}, 7]}',
+        b'{"ask": "status"}',
+    ),
     "tun_record": (
         struct.pack("=BBHHHH", 1, 1, 40, 20, 20, 16) + _IP4 + _TCP + bytes(range(64)),
         struct.pack("=BBHHHH", 1, 4, 60, 30, 40, 16) + _IP6 + _TCP + bytes(range(64)),

@@ -216,20 +216,26 @@ def _described(one: dict[str, Any]) -> str:
     peers = one.get("peers")
     for peer in peers if isinstance(peers, list) else []:
         lines += _peer(peer)
-    packets = one.get("packets")
+    packets = _counts(one.get("packets"))
     if packets:
+        count, size = packets.get, lambda key: _bytes(packets.get(key, 0))
         lines.append(
-            f"  inside        {packets['packets_in']} packets in ({_bytes(packets['bytes_in'])}), "
-            f"{packets['packets_out']} out ({_bytes(packets['bytes_out'])})"
+            f"  inside        {count('packets_in', 0)} packets in ({size('bytes_in')}), "
+            f"{count('packets_out', 0)} out ({size('bytes_out')})"
         )
-    told = one.get("drops")
-    drops = {str(key): value for key, value in told.items() if isinstance(value, int)} if isinstance(told, dict) else {}
-    if packets and packets["refused"]:
-        drops["refused by the device"] = packets["refused"]
-    drops |= {"no room to send": sum(link["dropped"] for link in one.get("links", []))}
+    drops = _counts(one.get("drops"))
+    drops["refused by the device"] = packets.get("refused", 0)
+    links = one.get("links")
+    drops["no room to send"] = sum(_counts(link).get("dropped", 0) for link in links or () if isinstance(links, list))
     said = ", ".join(f"{cause} {count}" for cause, count in drops.items() if count)
     lines.append(f"  dropped       {said or 'nothing'}")
     return clean("\n".join(lines))
+
+
+def _counts(told: Any) -> dict[str, int]:
+    """The counters in what a provider's process tells, which may be anything."""
+    counted = told.items() if isinstance(told, dict) else ()
+    return {str(name): value for name, value in counted if isinstance(value, int) and abs(value) < 1 << 64}
 
 
 def _peer(peer: Any) -> list[str]:
@@ -241,7 +247,7 @@ def _peer(peer: Any) -> list[str]:
             f"  peer          {peer['public_key']} at {peer['endpoint']}",
             f"                handshake {last}{counted}, {_bytes(peer['received'])} in, {_bytes(peer['sent'])} out",
         ]
-    except (AttributeError, LookupError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return [f"  peer          {json.dumps(peer)}"]
 
 
