@@ -1,8 +1,9 @@
 """Holds a tunnel on the host it runs on: ``python -m tests.support.host_tunnel_program TARGET DEVICE [WORD ...]``.
 
-Words: `kill-switch`, `on-demand`, `idle` (it is not started). It writes "up", or what was wrong; for each line of its
-input the status as JSON, and for "stop", "start", "begin" (nobody waits), "starts" (a thousand, by eight threads) and
-"jump" (the clock that counts sleep is half a minute ahead of what it was) what became of that.
+Words: `kill-switch`, `on-demand`, `kernel` (which speaks, where it can), `idle` (it is not started). It writes "up", or
+what was wrong; for each line of its input the status as JSON, and for "stop", "start", "begin" (nobody waits), "starts"
+(a thousand, by eight threads) and "jump" (the clock that counts sleep is half a minute ahead of what it was) what
+became of that.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ def start(tunnel: HostTunnel) -> None:
 def main() -> None:
     target, device, *words = sys.argv[1:]
     tunnel = HostTunnel(
-        find_tunnel(target), device=device, kill_switch="kill-switch" in words, on_demand="on-demand" in words
+        find_tunnel(target),
+        device=device,
+        kill_switch="kill-switch" in words,
+        on_demand="on-demand" in words,
+        implementation="kernel" if "kernel" in words else "userspace",
     )
     if "idle" not in words:
         start(tunnel)
