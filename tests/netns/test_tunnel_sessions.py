@@ -183,6 +183,21 @@ def test_figures_of_a_provider_that_mean_nothing_harm_nobody_who_looks(lab: Lab,
         assert one.status()["implementation"] == "userspace"
 
 
+def test_a_start_that_hangs_is_given_up_with_its_process_and_the_next_has_a_new_one(lab: Lab, tmp_path: Path) -> None:
+    with held(lab, tmp_path, "hang in start", "hurry", "idle") as one:
+        for starts in (1, 2):
+            assert one.say("begin") == "begun"
+
+            def ended(starts: int = starts) -> bool:
+                now = one.status()
+                return (now["starts"], now["state"]) == (starts, "disconnected")
+
+            eventually(ended, 30)
+            eventually(lambda: not one.workers())
+            assert one.status()["last_error"]["reason"] == "it has not started in 2 s"
+            assert one.status()["last_error"]["cause"] == "server not responding"
+
+
 def test_a_start_that_hangs_can_be_stopped(lab: Lab, tmp_path: Path) -> None:
     with held(lab, tmp_path, "hang in start", "idle") as one:
         assert one.say("begin") == "begun"
