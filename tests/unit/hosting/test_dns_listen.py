@@ -114,7 +114,8 @@ def test_a_batch_is_answered_to_whom_each_question_came_from(served: Served) -> 
 def test_questions_over_one_connection_are_answered_each(served: Served) -> None:
     client = served.client()
     client.sendall(framed(*(dns.query(f"n{at}.good.test", "A", at) for at in range(50))))
-    data, found = b"", []
+    data = b""
+    found: list[int] = []
     while len(found) < 50:
         size = int.from_bytes(data[:2], "big")
         if len(data) < 2 + size or not data:
