@@ -336,6 +336,17 @@ def test_a_server_that_cannot_be_used_is_told_from_one_that_is_silent(
     assert hint in done.err
 
 
+def test_commands_of_a_file_are_not_run_and_that_is_said(tunnels: TunnelLab, run: Runner, tmp_path: Path) -> None:
+    path = tunnels.file("commands.conf")
+    words = f"PostUp = touch {tmp_path}/ran\nTable = off\nFwMark = 0xca6c\nSaveConfig = true\n[Peer]"
+    Path(path).write_text(Path(path).read_text().replace("[Peer]", words))
+    done = run("--tunnel", path, command=["curl", "-sS", f"http://{INNER4}/"])
+    assert done.code == 0, done.err
+    assert "PostUp has no effect: no command of the file is run" in done.err
+    assert "Table" not in done.err, "what makes no difference is not spoken of"
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

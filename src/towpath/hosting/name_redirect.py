@@ -91,10 +91,11 @@ Whom = Callable[[list[str]], "tuple[Group, Sequence[Group]]"]
 class NameRedirect:
     """The sockets, what answers at them, and the table: made together and gone together.
 
-    `proxy` is asked, where there is one; `whom` says which servers are. The redirection holds while the table has an
-    element that is renewed every half second and lasts for 2, so that a process that hangs is passed by; or, with
-    `always`, while the process lives. `exempt` are user ids whose questions are left alone. `asked(pid, name)` hears of
-    each question before its answer leaves, where its program is known. Raises `HostFault`.
+    `proxy` is asked, where there is one; `whom` says which servers are, and `search` where short names are looked for.
+    The redirection holds while the table has an element that is renewed every half second and lasts for 2, so that a
+    process that hangs is passed by; or, with `always`, while the process lives. `exempt` are user ids whose questions
+    are left alone. `asked(pid, name)` hears of each question before its answer leaves, where its program is known.
+    Raises `HostFault`.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class NameRedirect:
         proxy: DnsProvider | None = None,
         whom: Whom = lambda servers: (system_group(servers), ()),
         interface_of: Callable[[str], str | None] = lambda _address: None,
+        search: Callable[[], Sequence[str]] = lambda: (),
         always: bool = False,
         exempt: Sequence[int] = (),
         asked: Callable[[int, str], object] | None = None,
@@ -119,7 +121,7 @@ class NameRedirect:
         self._resolv_conf = resolv_conf
         self._exchanges = asking(loop, proxy, Marked(redirection.own_mark, interface_of))
         found = whom(behind_stub(resolvers(resolv_conf)))
-        self._names = NameService(loop, found, self._exchanges, _admit, proxy=proxy, say=say)
+        self._names = NameService(loop, found, self._exchanges, _admit, proxy=proxy, search=search, say=say)
         self._listener = DnsListener(loop, self._names.cache, self._ask, direct=self._direct)
         port, self._sockets = _listen()
         for one in self._sockets:
