@@ -1,6 +1,6 @@
 PYTHON = .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench docs peers fuzz lock clean
+.PHONY: help setup demo test check fmt bench docs peers guest fuzz lock clean
 
 help:   ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' | expand -t 10
@@ -12,7 +12,7 @@ demo: setup  ## run the main job in a little internet of its own
 	@$(PYTHON) -m examples.demo
 
 test: setup  ## pass the tests
-	@$(PYTHON) -m pytest -n 2 $(TESTS)
+	@$(PYTHON) -m pytest -n 4 --dist worksteal $(TESTS)
 
 check: setup  ## ruff, mypy --strict, import contracts
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
@@ -28,6 +28,11 @@ docs: setup  ## the reference, from docstrings, into docs/reference
 
 peers:  ## install the programs that tests and benchmarks compare with
 	@scripts/setup.sh peers
+
+guest: setup  ## the tests that want another kernel, in an emulated machine (apt install qemu-system-x86)
+	@scripts/guest-kernel.sh
+	@$(PYTHON) -m tests.support.guest $(PYTHON) -m pytest -q -p no:cacheprovider --timeout 300 \
+		tests/netns/test_kernel_wireguard.py
 
 fuzz: setup  ## each fuzz entry for a minute
 	@$(PYTHON) -m tests.fuzz --seconds 60

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from benchmarks.rounds import Absent
 
-__all__ = ["npm_environment", "program", "sandbox_runtime", "sandlock", "towpath_run"]
+__all__ = ["CODEX", "codex", "npm_environment", "program", "sandbox_runtime", "sandlock", "towpath_run"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _NPM = _ROOT / ".cache" / "npm" / "node_modules" / ".bin"
+CODEX = _ROOT / ".cache" / "codex" / "node_modules" / "@openai"
+_CODEX_INSTALL = "npm install --prefix .cache/codex @openai/codex"
 
 
 def program(name: str, package: str = "") -> str:
@@ -43,6 +45,26 @@ def sandbox_runtime(folder: str, *domains: str) -> list[str]:
     files = {"denyRead": [], "allowWrite": ["/tmp"], "denyWrite": []}
     settings.write_text(json.dumps({"network": network, "filesystem": files}))
     return [str(_NPM / "srt"), "--settings", str(settings)]
+
+
+def codex(*domains: str, private: bool) -> list[str]:
+    """`codex sandbox` with these domains allowed, to be followed by a command. Raises `Absent`.
+
+    `private` are names that lead to addresses which are not public, such as those of a Lab.
+    """
+    found = sorted(CODEX.glob("codex-linux-*/vendor/*/bin/codex"))
+    if not found:
+        raise Absent(f"Codex is not installed; it has 420 MB: {_CODEX_INSTALL}")
+    home = CODEX.parents[1] / "home"  # it takes none below /tmp
+    home.mkdir(exist_ok=True)
+    lines = [f'{json.dumps(domain)} = "allow"' for domain in domains]
+    (home / "config.toml").write_text(
+        'default_permissions = "tried"\n[features]\nnetwork_proxy = true\n[permissions.tried]\n'
+        'extends = ":workspace"\n[permissions.tried.network]\nenabled = true\n'
+        f"allow_local_binding = {str(private).lower()}\n[permissions.tried.network.domains]\n" + "\n".join(lines) + "\n"
+    )
+    start = ["env", f"CODEX_HOME={home}", str(found[0]), "sandbox", "-P", "tried", "--transparent-tcp"]
+    return [*start, "--"]
 
 
 def sandlock(*rules: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What Towpath and its neighbours do on the network side, each tried in the same Lab. Writes docs/comparison.md.
 
-usage: .venv/bin/python -m scripts.compare [--only TOOL]     (make peers installs the neighbours)
+usage: .venv/bin/python -m scripts.compare [--only TOOL]
+make peers installs the neighbours but for Codex: npm install --prefix .cache/codex @openai/codex
 
 A row is a command under one allow list, and what a server that it must or must not reach has seen. "yes" is what a user
 would wish, "no" the contrary, "-" that the tool has no option for it.
@@ -21,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.peers import npm_environment, sandbox_runtime, sandlock, towpath_run
+from benchmarks.peers import CODEX, codex, npm_environment, sandbox_runtime, sandlock, towpath_run
 from benchmarks.rounds import Absent
 
 from towpath.testing import Lab
@@ -77,7 +78,13 @@ class Row:
     wished: Callable[[Seen], bool]
     towpath: Sequence[str] | None = tuple(PUBLIC_LIST)
     srt: Sequence[str] | None = ("good.test",)
+    """Of sandbox-runtime and of Codex: both have names, and no ports, protocols, methods or paths."""
     sandlock: Sequence[str] | None = tuple(PUBLIC_LIST)
+    private: bool = True
+    """Whether Codex is told that names may lead to addresses which are not public; those of a Lab are not."""
+
+    def rules(self, tool: str) -> Sequence[str] | None:
+        return {"towpath": self.towpath, "srt": self.srt, "codex": self.srt, "sandlock": self.sandlock}[tool]
 
 
 ROWS = [
@@ -88,7 +95,7 @@ ROWS = [
         lambda seen: seen.asked("/1"),
     ),
     Row(
-        "names are resolved inside",
+        "names lead to their true addresses inside",
         f"{PYTHON} \"import socket; print(socket.gethostbyname('good.test'))\"",
         lambda seen: seen.words.startswith("198.51.100."),
     ),
@@ -154,6 +161,7 @@ ROWS = [
         towpath=["rebind.test:8080"],
         srt=["rebind.test"],
         sandlock=["rebind.test:8080"],
+        private=False,
     ),
     Row(
         "a refusal names the host, and what would allow it",
@@ -172,18 +180,29 @@ ROWS = [
 class Tool:
     """One party: how its command line is made from a row's rules."""
 
-    def __init__(self, name: str, shown: str, make: Callable[[str, Sequence[str]], list[str]], about: str) -> None:
+    def __init__(self, name: str, shown: str, make: Callable[[str, Row], list[str]], about: str) -> None:
         self.name, self.shown, self.make, self.about = name, shown, make, about
 
 
-def _towpath(_folder: str, rules: Sequence[str]) -> list[str]:
-    return towpath_run(*(word for rule in rules for word in ("--allow", rule)))
+def _towpath(_folder: str, row: Row) -> list[str]:
+    return towpath_run(*(word for rule in row.towpath or () for word in ("--allow", rule)))
 
 
 TOOLS = [
     Tool("towpath", "Towpath", _towpath, "towpath run --allow RULE ... --"),
-    Tool("srt", "sandbox-runtime", lambda folder, rules: sandbox_runtime(folder, *rules), "srt --settings FILE"),
-    Tool("sandlock", "sandlock", lambda _folder, rules: sandlock(*rules), "Sandbox(net_allow=RULES, http_allow=RULES)"),
+    Tool("srt", "sandbox-runtime", lambda folder, row: sandbox_runtime(folder, *row.srt or ()), "srt --settings FILE"),
+    Tool(
+        "codex",
+        "Codex",
+        lambda _folder, row: codex(*row.srt or (), private=row.private),
+        "codex sandbox -P PROFILE --transparent-tcp --",
+    ),
+    Tool(
+        "sandlock",
+        "sandlock",
+        lambda _folder, row: sandlock(*row.sandlock or ()),
+        "Sandbox(net_allow=RULES, http_allow=RULES)",
+    ),
 ]
 
 
@@ -196,11 +215,10 @@ def _words(command: list[str], row: Row) -> str:
 
 def attempt(lab: Lab, folder: str, tool: Tool, row: Row) -> tuple[str, str, str]:
     """ "yes", "no" or "-", the command line, and what it wrote."""
-    rules = getattr(row, tool.name)
-    if rules is None:
+    if row.rules(tool.name) is None:
         return "-", "", ""
     try:
-        start = tool.make(folder, rules)
+        start = tool.make(folder, row)
     except Absent as absent:
         return "not run", "", str(absent)
     before = {host.name: len(host.log) for host in lab}
@@ -218,11 +236,14 @@ def attempt(lab: Lab, folder: str, tool: Tool, row: Row) -> tuple[str, str, str]
 
 def _versions() -> str:
     found = [f"Towpath {version('towpath')}"]
-    try:
-        package = ROOT / ".cache/npm/node_modules/@anthropic-ai/sandbox-runtime/package.json"
-        found.append(f"sandbox-runtime {json.loads(package.read_text())['version']}")
-    except OSError:
-        found.append("sandbox-runtime: not installed")
+    for name, package in (
+        ("sandbox-runtime", ROOT / ".cache/npm/node_modules/@anthropic-ai/sandbox-runtime/package.json"),
+        ("Codex", CODEX / "codex/package.json"),
+    ):
+        try:
+            found.append(f"{name} {json.loads(package.read_text())['version']}")
+        except OSError:
+            found.append(f"{name}: not installed")
     try:
         found.append(f"sandlock {version('sandlock')}")
     except ImportError:
@@ -274,9 +295,10 @@ def main() -> None:
         f"# What was tried beside others\n\nMade by `python -m scripts.compare` on {date.today().isoformat()}: "
         f'{_versions()}; Linux {os.uname().release}, one Lab, the same servers for all. "yes" is what a user would '
         'wish and what the servers saw, "no" the contrary, "-" that the tool has no rule for it. Only the network side '
-        "was tried: sandbox-runtime and sandlock confine files too, Towpath does not, and both can inspect HTTPS. "
-        "firejail was started too and did not sandbox within the Lab's namespaces; OpenSnitch, Portmaster and Codex's "
-        "sandbox were not tried.\n\n"
+        "was tried: the others confine files too, Towpath does not, and they can inspect HTTPS. Codex was told to let "
+        "names lead to addresses that are not public, which those of a Lab are, but for the row about loopback. "
+        "firejail was started too and did not sandbox within the Lab's namespaces; OpenSnitch and Portmaster, which "
+        "hold a whole host, were not tried here.\n\n"
         f"{made}\n\nHow each was started:\n\n{how}\n\n## The commands\n\n`EVIL` is the address of evil.test, `FOLDER` "
         "an empty one.\n" + "\n".join(commands) + "\n"
     )

@@ -13,7 +13,9 @@ from towpath.errors import ConfigInvalid, Misuse, PeerViolation
 from towpath.hosting import messages
 from towpath.hosting.first_words import read as read_first_words
 from towpath.hosting.held_stream import HeldStream
+from towpath.hosting.host_names import learn_from
 from towpath.hosting.manifest import inline_metadata, read_manifest
+from towpath.hosting.names import NameEvidence
 from towpath.hosting.toml_text import TomlText
 from towpath.linux import conntrack, mounts, netlink, network_messages, nfqueue, packet_log, run_sockets
 from towpath.live.board import Board
@@ -410,6 +412,20 @@ def logged_packet(data: bytes) -> None:
     assert all(packet and packet in data for packet in packet_log.parse_copies(data))
 
 
+def answer_copy(data: bytes) -> None:
+    """A copy of a packet from port 53, and any payload of such a packet."""
+    names = NameEvidence()
+    for packet in (data, _answer_packet(ip.UDP, data), _answer_packet(ip.TCP, data)):
+        learn_from(packet, names)
+
+
+def _answer_packet(protocol: int, payload: bytes) -> bytes:
+    """Of the length and checksums only that is right which is read."""
+    ports = b"\0\x35\x9c\x40"
+    head = bytes(4) if protocol == ip.UDP else bytes(8) + b"\x50\x18" + bytes(6)
+    return bytes.fromhex("450000000000400040") + bytes([protocol]) + bytes(2) + bytes(8) + ports + head + payload
+
+
 def held_stream(data: bytes) -> None:
     """Segments as the bytes say: each packet has one fate, and each byte of the stream is taken once."""
     stream = HeldStream[int](0)
@@ -475,6 +491,7 @@ ENTRIES: dict[str, Entry] = (
         entry.__name__: entry
         for entry in (
             addresses,
+            answer_copy,
             captured_packet,
             dns_answer,
             dns_binding,
@@ -572,6 +589,11 @@ _ROUTE_BODY += netlink.attr(9, bytes.fromhex("1000000003000000") + netlink.attr(
 SEEDS: dict[str, tuple[bytes, ...]] = (
     {
         "addresses": (b"192.0.2.1", b"2001:db8::1", b"::ffff:127.0.0.1", b"64:ff9b::7f00:1"),
+        "answer_copy": (
+            _answer_packet(ip.UDP, _ANSWER),
+            _answer_packet(ip.TCP, framed(_ANSWER) + framed(_ANSWER)),
+            framed(_ANSWER) + b"\0",
+        ),
         "dns_answer": (_ANSWER, _QUERY),
         "dns_binding": (
             dns.https(

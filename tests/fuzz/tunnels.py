@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
 from functools import cache
 from ipaddress import ip_network
 from typing import Any
 
+from towpath.cli.tunnel import _described
 from towpath.errors import ConfigInvalid, PeerViolation
 from towpath.extensions.wire_tunnel.path import ANSWER_MAGIC, PROBE, PROBE_MAGIC, REPORT, REPORT_MAGIC
 from towpath.extensions.wire_tunnel.provider import WireTunnel
@@ -28,6 +30,9 @@ from towpath.extensions.wireguard.device import Device
 from towpath.extensions.wireguard.noise import PrivateKey
 from towpath.extensions.wireguard.peer import Peer
 from towpath.hosting import messages, tunnel_messages
+from towpath.hosting.tunnel_control import _asked
+from towpath.linux.netlink import attr, nested
+from towpath.linux.wireguard_messages import read_peers
 from towpath.providers import Packet, join_packets
 from towpath.testing import TunnelHarness
 from towpath.wire.segmentation import split_packet
@@ -135,11 +140,37 @@ def wire_tunnel_units(data: bytes) -> None:
                     assert unit == whole
 
 
+def wireguard_answer(data: bytes) -> None:
+    """Whatever the kernel's WireGuard answers: peers whose keys are keys, or a violation."""
+    try:
+        found = read_peers([data, data])
+    except PeerViolation:
+        return
+    for one in found:
+        assert len(one.public_key) == 32
+        assert all(ip_network(prefix, strict=False) for prefix in one.allowed if int(prefix.partition("/")[2]) <= 32)
+
+
+def tunnel_figures(data: bytes) -> None:
+    """Whatever a provider's process tells of itself can be shown; whatever is asked at the socket is a word."""
+    assert isinstance(_asked(data), str)
+    try:
+        figures = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    known = {"tunnel": "x", "state": "connected", "pid": 1, "device": "t0"}
+    shown = _described((figures if isinstance(figures, dict) else {"peers": figures}) | known)
+    assert shown.startswith("x: connected")
+    assert all(character.isprintable() or character == "\n" for character in shown)
+
+
 ENTRIES = {
+    "tunnel_figures": tunnel_figures,
     "tun_record": tun_record,
     "tunnel_messages": tunnel_messages_,
     "wire_tunnel_units": wire_tunnel_units,
     "wire_tunnel_unit": wire_tunnel_unit,
+    "wireguard_answer": wireguard_answer,
     "wireguard_file": wireguard_file,
     "wireguard_message": wireguard_message,
 }
@@ -150,7 +181,14 @@ _IP6 = struct.pack(">IHBB", 6 << 28, 20 + 64, 6, 64) + bytes(32)
 _UDP = struct.pack(">HHHH", 1, 2, 8 + 64, 0)
 _IP4_UDP = _IP4[:2] + struct.pack(">H", 20 + 8 + 64) + _IP4[4:9] + b"\x11" + _IP4[10:]
 
+_NET = nested(9, nested(0, attr(1, b"\2\0"), attr(2, b"\n\0\0\0"), attr(3, b"\x08")))
+
 SEEDS: dict[str, tuple[bytes, ...]] = {
+    "tunnel_figures": (
+        b'{"peers": [{"public_key": "a", "endpoint": "b", "received": 1, "sent": 1e9, "last_handshake": 1e999}]}',
+        b'{"packets": {"packets_in": 1, "refused": 2}, "drops": {"a": 1}, "links": [{"dropped": 1}, 7]}',
+        b'{"ask": "status"}',
+    ),
     "tun_record": (
         struct.pack("=BBHHHH", 1, 1, 40, 20, 20, 16) + _IP4 + _TCP + bytes(range(64)),
         struct.pack("=BBHHHH", 1, 4, 60, 30, 40, 16) + _IP6 + _TCP + bytes(range(64)),
@@ -166,6 +204,9 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
             messages.Stop(1),
         )
         for packet in messages.batches([message])
+    ),
+    "wireguard_answer": (
+        bytes(4) + nested(8, nested(0, attr(1, bytes(32)) + attr(4, b"\2\0" + bytes(14)) + attr(6, bytes(16)) + _NET)),
     ),
     "wire_tunnel_units": (
         bundle([bytes(10) + b"E" + bytes(19), bytes(10) + b"E" + bytes(40)]),

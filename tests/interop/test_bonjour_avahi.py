@@ -52,7 +52,7 @@ def with_avahi(host: LabHost, folder: Path, *command: str) -> subprocess.Popen[s
     (folder / "avahi.conf").write_text("[server]\nuse-ipv6=yes\n[publish]\npublish-workstation=no\n")
     script = START.format(folder=folder)
     return host.popen(
-        ["timeout", "30", "unshare", "--mount", "sh", "-c", script, "sh", *command],
+        ["timeout", "250", "unshare", "--mount", "sh", "-c", script, "sh", *command],
         administrator=True,
         text=True,
         stdout=subprocess.PIPE,
@@ -66,7 +66,7 @@ def test_avahi_finds_what_we_announce(lab: Lab, tmp_path: Path) -> None:
         assert ours.stdout
         ours.stdout.readline()
         with with_avahi(lab["theirs"], tmp_path, "avahi-browse", "-rpt", TYPE) as theirs:
-            output, _ = theirs.communicate(timeout=40)
+            output, _ = theirs.communicate(timeout=60)
         ours.stdin.close()
     assert f";advertiser.local;{lab['ours'].address4};8080;" in output
     assert '"path=/a"' in output

@@ -159,7 +159,7 @@ def test_binds_own_validator_says_the_same(servers: Servers, tmp_path: Path, que
         f'trust-anchors {{ . static-ds {tag} {algorithm} {digest_type} "{digest.replace(" ", "")}"; }};\n'
     )
     words = ("delv", f"@{ADDRESS}", "-p", str(servers.port), "-a", str(anchors), "+root=.", name, kind)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     said = done.stdout + done.stderr
     if "resolution failed" in said and "ncache" not in said:
         found = "bogus"

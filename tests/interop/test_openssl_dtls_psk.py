@@ -29,7 +29,7 @@ def pki() -> Pki:
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await body()
 
     asyncio.run(limited())

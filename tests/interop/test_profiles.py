@@ -97,7 +97,7 @@ def needs(*programs: str) -> None:
         pytest.skip(f"{', '.join(missing)} not installed (make peers)")
 
 
-EVIL = "; curl -sS --max-time 5 https://evil.test/ >&2 || echo kept from evil.test"
+EVIL = "; curl -sS --max-time 60 https://evil.test/ >&2 || echo kept from evil.test"
 
 
 def use(run: Runner, home: Path, profiles: str, command: str) -> Finished:
@@ -183,7 +183,7 @@ def test_apt(run: Runner, tmp_path: Path) -> None:
     assert (tmp_path / "demo_1.0_all.deb").exists()
     assert reached(done) == {"deb.debian.org"}
     assert refused(done) <= {"_http._tcp.deb.debian.org"}
-    posted = "curl -sS --max-time 5 -d x http://deb.debian.org/debian/ -o /dev/null -w '%{http_code}\\n'"
+    posted = "curl -sS --max-time 60 -d x http://deb.debian.org/debian/ -o /dev/null -w '%{http_code}\\n'"
     assert run("--profile", "apt", command=posted).out == "403\n"
 
 
@@ -278,7 +278,7 @@ def test_an_agent_may_use_all_of_them_and_nothing_else(run: Runner, tmp_path: Pa
 
 
 def test_profiles_may_be_joined(run: Runner, tmp_path: Path) -> None:
-    curl = "curl -sS --max-time 5 -o /dev/null"
+    curl = "curl -sS --max-time 60 -o /dev/null"
     command = f"{curl} https://pypi.org/simple/demo-package/ && {curl} https://github.com/demo.git/HEAD"
     assert use(run, tmp_path, "pip,git", command).code == 0
     assert run("--profile", "pip", command=command).code != 0
@@ -291,7 +291,7 @@ def test_the_page_for_newcomers_holds(run: Runner, tmp_path: Path) -> None:
     policy.write_text(page.partition("```toml\n")[2].partition("```")[0])
     command = (
         "npm install --no-fund --prefix . demo-package >&2 && git clone -q https://github.com/demo.git >&2 && "
-        "echo done; curl -sS --max-time 5 https://pypi.org/simple/demo-package/ >/dev/null; echo $?"
+        "echo done; curl -sS --max-time 60 https://pypi.org/simple/demo-package/ >/dev/null; echo $?"
     )
     done = run("--policy", str(policy), command=command, env=environment(tmp_path), cwd=tmp_path)
     assert done.out.splitlines() == ["done", "6"], done.err

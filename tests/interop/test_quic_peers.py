@@ -34,7 +34,7 @@ def pki() -> Pki:
     return Pki()
 
 
-def run(body: Callable[[], Awaitable[None]], seconds: float = 40) -> None:
+def run(body: Callable[[], Awaitable[None]], seconds: float = 60) -> None:
     async def limited() -> None:
         async with asyncio.timeout(seconds):
             await body()

@@ -46,10 +46,10 @@ class Host:
         knock = (
             "import socket, sys\n"
             "while True:\n"
-            f"    try: socket.create_connection(({self.address!r}, {port}), 5).close(); break\n"
+            f"    try: socket.create_connection(({self.address!r}, {port}), 60).close(); break\n"
             "    except ConnectionRefusedError: pass\n"
         )
-        words = ["timeout", "20", self.lab.user.python, "-c", knock]
+        words = ["timeout", "120", self.lab.user.python, "-c", knock]
         assert self.lab.on_client(words).code == 0, self.stop()
 
     def stop(self) -> str:
@@ -129,7 +129,7 @@ func main() {
     )
     write(folder, "go.mod", "module fetch\n\ngo 1.19\n")
     build = {"CGO_ENABLED": "0", "GOCACHE": str(folder / "cache"), "GOFLAGS": "-mod=mod", "GOPROXY": "off"}
-    made = lab.user.run(["go", "build", "-o", "fetch", "."], cwd=folder, env=build, timeout=100)
+    made = lab.user.run(["go", "build", "-o", "fetch", "."], cwd=folder, env=build, timeout=250)
     assert made.returncode == 0, made.stderr
     assert "statically linked" in lab.user.run(["file", str(folder / "fetch")]).stdout
     urls = ["http://web.test/", "https://web.test/", "http://tracker.test/", "https://tracker.test/"]
@@ -209,7 +209,7 @@ def test_chromium_loads_a_page_without_its_third_parties(lab: RootlessLab, host:
 
 def test_ping(lab: RootlessLab) -> None:
     need("ping")
-    words = ["ping", "-c1", "-W2"]
+    words = ["ping", "-c1", "-W60"]
     assert lab([*words, "web.test"], "--allow", "icmp://web.test").code == 0
     done = lab([*words, lab.addresses["tracker"][0]], "--allow", "icmp://web.test")
     assert done.code != 0
@@ -218,7 +218,7 @@ def test_ping(lab: RootlessLab) -> None:
 
 def test_dig(lab: RootlessLab) -> None:
     need("dig")
-    words = ["dig", "+short", "+tries=1"]
+    words = ["dig", "+short", "+tries=1", "+time=60"]
     for server in ([], ["@9.9.9.9"], ["+tcp"]):
         done = lab([*words, *server, "web.test", "tracker.test"], "--allow", "web.test:443")
         assert done.out.split() == [lab.addresses["web"][0]], server
@@ -242,7 +242,7 @@ def test_mosquitto_clients(lab: RootlessLab, host: Host) -> None:
     settings = write(host.folder("mqtt"), "mosquitto.conf", "listener 1883\nallow_anonymous true\n")
     host.serve("/usr/sbin/mosquitto", "-c", str(settings), port=1883)
     script = (
-        "mosquitto_pub -h web.test -r -t news -m hello && mosquitto_sub -h web.test -t news -C 1 -W 10; "
+        "mosquitto_pub -h web.test -r -t news -m hello && mosquitto_sub -h web.test -t news -C 1 -W 60; "
         "mosquitto_pub -h tracker.test -t news -m hello; echo $?"
     )
     done = lab(["sh", "-c", script], "--allow", "tcp://web.test:1883")
@@ -286,7 +286,7 @@ def test_rsync(lab: RootlessLab, host: Host) -> None:
     settings = write(folder, "rsyncd.conf", f"use chroot = no\n[files]\npath = {folder}\nread only = yes\n")
     host.serve("rsync", "--daemon", "--no-detach", "--port=8730", f"--config={settings}", port=8730)
     target = host.folder("target")
-    words = ["rsync", "--contimeout=5"]
+    words = ["rsync", "--contimeout=60"]
     done = lab([*words, "rsync://web.test:8730/files/file.txt", str(target)], "--allow", "tcp://web.test:8730")
     assert done.code == 0, done.err
     assert (target / "file.txt").read_text() == "moved"

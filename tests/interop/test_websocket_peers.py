@@ -30,7 +30,7 @@ from towpath.trust import Anchors
 CONTENTS: list[str | bytes] = ["text", "", "gr\u00fcn", b"\x00\xff", "x" * 65_535, bytes(65_536), b"y" * 500_000]
 
 
-def run(body: Callable[[], Awaitable[None]], seconds: float = 20) -> None:
+def run(body: Callable[[], Awaitable[None]], seconds: float = 60) -> None:
     async def limited() -> None:
         async with asyncio.timeout(seconds):
             await body()
@@ -192,7 +192,7 @@ def test_websockets_ends_normally_in_either_direction() -> None:
 
 def curl(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["curl", "-sS", "-i", "--max-time", "5", *arguments], capture_output=True, text=True, check=False
+        ["curl", "-sS", "-i", "--max-time", "60", *arguments], capture_output=True, text=True, check=False
     )
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.filters import Author
 from tests.support.running import Runner
+from tests.support.tunnel_lab import TunnelLab, tunnels_in
 
 from towpath.testing import Lab
 from towpath.testing.plan import Banner, Dns, Http, Https, LabPlan, TcpEcho, UdpEcho
@@ -53,3 +55,16 @@ def world() -> Iterator[Lab]:
 def run(world: Lab, tmp_path: Path) -> Runner:
     """`towpath run` on the Lab's client."""
     return Runner(world, "client", tmp_path)
+
+
+@pytest.fixture
+def author(tmp_path: Path) -> Author:
+    """Writes extensions for the test."""
+    return Author(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def tunnels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunnelLab]:
+    """A Lab with a WireGuard server that runs."""
+    with tunnels_in(tmp_path_factory.mktemp("tunnel")) as tunnels:
+        yield tunnels

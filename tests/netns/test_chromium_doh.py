@@ -58,7 +58,7 @@ def browse(world: Lab, certificates: Certificates, folder: Path, options: list[s
         *("--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}"),
         *(f"--ignore-certificate-errors-spki-list={accepted}", "--virtual-time-budget=5000", "--dump-dom", PAGE),
     ]
-    return Runner(world, "client", folder)(*options, command=words, timeout=90)
+    return Runner(world, "client", folder)(*options, command=words, timeout=120)
 
 
 def test_without_a_rule_for_its_server_nothing_is_resolved(

@@ -97,7 +97,7 @@ def test_a_better_path_is_told_and_the_connection_stays_on_its_own(lab: Lab, ser
     said(process, "answer", "word")
     with down(phone, "eth0"):
         said(process, "better", "False")
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -113,4 +113,4 @@ def test_the_second_connection_with_fast_open_begins_with_data(lab: Lab) -> None
         assert said(serving, "served", "1")
         assert serving.stdin is not None
         serving.stdin.close()
-        assert serving.wait(20) == 0
+        assert serving.wait(60) == 0

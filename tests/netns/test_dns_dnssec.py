@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.encrypted_dns import use_resolver
 from tests.support.filters import Author, said
 from tests.support.peers import need
 from tests.support.running import TOWPATH, Runner
@@ -36,13 +37,8 @@ def world(signed: SignedWorld) -> Iterator[Lab]:
         .record("www.test", "A", "192.0.2.10")
     )
     with Lab(plan) as lab:
-        lab["client"].call(_use, ADDRESS)
+        use_resolver(lab["client"], ADDRESS)
         yield lab
-
-
-def _use(address: str) -> None:
-    with open("/etc/resolv.conf", "w") as file:
-        file.write(f"nameserver {address}\n")
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def resolve(world: Lab, tmp_path: Path, folder: Path, server: str, identity: str
     if identity:
         facts["identity"] = str(folder / identity)
     config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in facts.items()))
-    return Runner(world, "client", tmp_path)("--dns", f"{file}:{config}", command=command, timeout=60)
+    return Runner(world, "client", tmp_path)("--dns", f"{file}:{config}", command=command, timeout=120)
 
 
 def handshakes(folder: Path, log: str) -> list[dict[str, object]]:

@@ -106,7 +106,7 @@ def test_a_key_forgets_all_answers_and_another_ends_it(run: Runner) -> None:
     def until(words: bytes) -> None:
         seen = b""
         while words not in seen:
-            assert select.select([master], [], [], 20)[0], (words, seen)
+            assert select.select([master], [], [], 60)[0], (words, seen)
             seen += os.read(master, 65536)
 
     with run.popen(command=script, stdin=-1, stdout=-1, stderr=-1) as process:
@@ -120,7 +120,7 @@ def test_a_key_forgets_all_answers_and_another_ends_it(run: Runner) -> None:
                 os.write(master, b"f")
                 until(b"answers forgotten")
                 os.write(master, b"q")
-                assert top.wait(20) == 0
+                assert top.wait(60) == 0
             finally:
                 top.kill()
     os.close(master)

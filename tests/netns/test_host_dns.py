@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.support.encrypted_dns import Certificates, unbound
+from tests.support.encrypted_dns import Certificates, unbound, use_resolver
 from tests.support.filters import Author, said
-from tests.support.host_filters import on_node, until
+from tests.support.host_filters import HostFilterProcess, on_node, until
 from tests.support.peers import need
 
 from towpath.testing import Lab, LabPlan
@@ -26,7 +28,7 @@ def start(self):
 
 def handle_query(self, query):
     say(name=query.name, program=query.owner and query.owner.program, scope=query.scope)
-    return Answer(("192.0.2.99",), ttl=1) if query.name == "own.many.test" else Forward()
+    return Answer(("192.0.2.99",), ttl=1) if "own." in query.name else Forward()
 
 def system_dns_settings_changed(self):
     say(changed=self.system_dns_settings.servers)
@@ -45,13 +47,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     certificates = Certificates(tmp_path_factory.mktemp("certificates"))
     plan = LabPlan().host("client").host("resolver", ipv4=ADDRESS, serves=[unbound(certificates, ADDRESS)])
     with Lab(plan) as lab:
-        lab["client"].call(_use, ADDRESS)
+        use_resolver(lab["client"], ADDRESS)
         yield lab
-
-
-def _use(address: str) -> None:
-    with open("/etc/resolv.conf", "w") as file:
-        file.write(f"nameserver {address}\n")
 
 
 @pytest.fixture
@@ -75,7 +72,7 @@ def proxied(world: Lab, mine: str, resolv_conf: str = "/etc/resolv.conf") -> Ite
 
 
 def dig(world: Lab, *words: str) -> str:
-    done = world["client"].run(["dig", "+short", "+tries=1", "+time=3", *words])
+    done = world["client"].run(["dig", "+short", "+tries=1", "+time=60", *words])
     return str(done.stdout).strip()
 
 
@@ -92,7 +89,7 @@ def test_every_question_comes_to_it_whomever_it_addresses(world: Lab, mine: str)
             assert dig(world, f"@{server}", "own.many.test") == "192.0.2.99", server
             assert dig(world, "+tcp", f"@{server}", "own.many.test") == "192.0.2.99", server
         assert dig(world, "other.many.test") == "192.0.2.80"
-        out, _ = process.communicate("", timeout=20)
+        out, _ = process.communicate("", timeout=60)
     facts = said(out)
     assert {"name": "own.many.test", "program": "dig", "scope": "host"} in facts
     assert {"name": "other.many.test", "program": "dig", "scope": "host"} in facts
@@ -118,7 +115,7 @@ def test_what_it_forwards_does_not_come_back_to_it(world: Lab, mine: str) -> Non
     with proxied(world, mine) as process:
         for at in range(50):
             assert dig(world, f"n{at}.many.test") == "192.0.2.80"
-        out, _ = process.communicate("", timeout=20)
+        out, _ = process.communicate("", timeout=60)
     assert len([fact for fact in said(out) if "name" in fact]) == 50
 
 
@@ -128,7 +125,7 @@ def test_c6_a5_however_its_process_ends_names_resolve_as_before(world: Lab, mine
         assert dig(world, "own.many.test") == "192.0.2.99"
         process.send_signal(number)
         process.wait()
-        until(lambda: dig(world, "own.many.test") == "192.0.2.80", "the system's server answers", 10)
+        until(lambda: dig(world, "+time=1", "own.many.test") == "192.0.2.80", "the system's server answers")
     assert "towpath" not in tables(world)
 
 
@@ -137,9 +134,9 @@ def test_c6_a5_a_process_that_hangs_is_passed_by(world: Lab, mine: str) -> None:
         assert dig(world, "own.many.test") == "192.0.2.99"
         inside = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
         os.kill(inside, signal.SIGSTOP)
-        until(lambda: dig(world, "+time=1", "own.many.test") == "192.0.2.80", "the system's server answers", 20)
+        until(lambda: dig(world, "+time=1", "own.many.test") == "192.0.2.80", "the system's server answers")
         os.kill(inside, signal.SIGCONT)
-        until(lambda: dig(world, "own.many.test") == "192.0.2.99", "it is asked again", 20)
+        until(lambda: dig(world, "+time=1", "own.many.test") == "192.0.2.99", "it is asked again")
 
 
 def test_nobody_from_outside_is_answered(world: Lab, mine: str) -> None:
@@ -163,3 +160,61 @@ def test_it_is_told_of_other_servers_and_of_sleep(world: Lab, mine: str, tmp_pat
         resolv_conf.write_text(f"nameserver {ADDRESS}\n")
         assert said(process.stdout.readline()) == [{"changed": [ADDRESS]}]
         assert dig(world, "n.many.test") == "192.0.2.80"
+
+
+@pytest.mark.parametrize("over", ["+notcp", "+tcp"])
+def test_a_hosts_filter_knows_the_names_that_its_proxy_gave(world: Lab, tmp_path: Path, mine: str, over: str) -> None:
+    """The proxy's servers are asked in whatever way; what programs were answered is what names their flows."""
+    folder = tmp_path / "filter"
+    folder.mkdir()
+    judging = Author(folder)(
+        """
+        def handle_new_flow(self, flow):
+            if flow.remote.port == 9000:
+                say(name=flow.name, source=flow.name_from, names=flow.names)
+            return Allow()
+        """
+    )
+    with proxied(world, mine), HostFilterProcess(world, "client", [judging]) as host_filter:
+        assert dig(world, over, "own.many.test", "@203.0.113.77") == "192.0.2.99"
+        send = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'?', ('192.0.2.99', 9000))"
+        world["client"].run([sys.executable, "-c", send])
+        host_filter.until_said(bool, "the flow was judged")
+        assert host_filter.said == [{"name": "own.many.test", "source": "dns", "names": ["own.many.test"]}]
+
+
+def _has(number: int, said: list[dict[str, Any]]) -> bool:
+    return len(said) == number
+
+
+def test_a_flow_is_named_as_its_own_program_asked_where_names_share_an_address(
+    world: Lab, tmp_path: Path, mine: str
+) -> None:
+    folder = tmp_path / "filter"
+    folder.mkdir()
+    judging = Author(folder)(
+        """
+        def handle_new_flow(self, flow):
+            if flow.remote.port == 9000:
+                say(name=flow.name, names=sorted(flow.names))
+            return Allow()
+        """
+    )
+    asking = "import socket, sys; there = socket.gethostbyname(sys.argv[1]), 9000; print(there, flush=True); input(); "
+    sending = "mine = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); mine.sendto(b'?', there); input()"
+    names = ["own.many.test", "the.own.many.test"]
+    with HostFilterProcess(world, "client", [judging], dns=mine) as host_filter, ExitStack() as stack:
+        programs = []
+        for name in names:
+            command = [sys.executable, "-c", asking + sending, name]
+            program = stack.enter_context(on_node(world, "client", command, stdin=subprocess.PIPE))
+            stack.callback(program.kill)
+            assert program.stdout is not None
+            assert "192.0.2.99" in program.stdout.readline()
+            programs.append(program)
+        for number, program in enumerate(programs, start=1):
+            assert program.stdin is not None
+            program.stdin.write("go\n")
+            program.stdin.flush()
+            host_filter.until_said(partial(_has, number), "the flow was judged")
+        assert host_filter.said == [{"name": name, "names": names} for name in names]

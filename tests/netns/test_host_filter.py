@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.support.filters import Author
@@ -29,11 +30,6 @@ ROUTED = (
 def routed() -> Iterator[Lab]:
     with Lab(ROUTED) as lab:
         yield lab
-
-
-@pytest.fixture
-def author(tmp_path: Path) -> Author:
-    return Author(tmp_path)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -88,7 +84,7 @@ def test_a_silent_drop_is_asked_about_once_and_lets_the_program_wait(
             return Drop("no", silent=True)
     """)
     with HostFilterProcess(routed, "office", [mine]) as host_filter:
-        done = routed["client"].run(talk(transport, routed["web"].address4, port, "hello"))
+        done = routed["client"].run(talk(transport, routed["web"].address4, port, "hello", patience=3))
         assert done.stdout == "failed TimeoutError\n"
         assert host_filter.said == [{"asked": port}]
 
@@ -157,10 +153,14 @@ def test_an_answer_can_be_seen_before_the_program_sees_it(routed: Lab, author: A
             return Drop("not for you") if b"This is web" in data else Peek(inbound=4000)
     """)
     with HostFilterProcess(routed, "office", [mine]) as host_filter:
-        done = routed["client"].run(["curl", "-sS", "-m5", f"http://{routed['web'].address4}/"])
-        assert "This is web" not in done.stdout
-        assert done.returncode in (28, 52, 56), done
-        assert host_filter.said[0] == {"status": "HTTP/1.1 200 OK"}
+        words = ["curl", "-sS", f"http://{routed['web'].address4}/"]
+        with routed["client"].popen(words, text=True, stdout=subprocess.PIPE) as curl:
+            host_filter.until_said(lambda said: said[:1] == [{"status": "HTTP/1.1 200 OK"}], "it saw the answer")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                curl.wait(1)
+            curl.kill()
+            assert curl.stdout is not None
+            assert curl.stdout.read() == ""
 
 
 def test_the_name_in_a_hello_is_known_when_its_bytes_are_shown(routed: Lab, author: Author) -> None:
@@ -189,7 +189,7 @@ try:
 except ssl.SSLWantReadError:
     pass
 hello = outgoing.read()
-s = socket.create_connection((sys.argv[1], 443), timeout=3)
+s = socket.create_connection((sys.argv[1], 443), timeout=60)
 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 for at in range(0, len(hello), 100):
     s.sendall(hello[at:at + 100])
@@ -235,7 +235,7 @@ def test_a_paused_flow_waits_for_its_verdict(
 
 CHATTER = """
 import socket, sys, time
-s = socket.create_connection((sys.argv[1], 7), timeout=3)
+s = socket.create_connection((sys.argv[1], 7), timeout=60)
 print("begun", flush=True)
 try:
     while True:
@@ -261,7 +261,7 @@ def test_a_flow_that_the_kernel_carries_ends_within_100_ms_of_an_update(routed: 
             say(verdict=report.verdict, reason=report.reason)
     """)
     with HostFilterProcess(routed, "office", [mine]) as host_filter:
-        done = routed["client"].run([*python(CHATTER), routed["web"].address4], timeout=20)
+        done = routed["client"].run([*python(CHATTER), routed["web"].address4], timeout=120)
         host_filter.until_said(lambda said: bool(said), "it changed its mind")
         late = float(done.stdout.split()[-1]) - host_filter.said[0]["at"]
         assert late >= 0
@@ -414,7 +414,7 @@ def test_pings_and_their_errors_pass(routed: Lab, author: Author) -> None:
     """)
     with HostFilterProcess(routed, "office", [mine]):
         for address in (routed["web"].address4, routed["web"].address6):
-            assert routed["client"].run(["ping", "-c1", "-W2", address]).returncode == 0
+            assert routed["client"].run(["ping", "-c1", "-W60", address]).returncode == 0
 
 
 def test_a_datagram_in_fragments_is_one_datagram(routed: Lab, author: Author) -> None:

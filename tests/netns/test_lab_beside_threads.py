@@ -22,5 +22,7 @@ def test_a_lab_starts_beside_numpy() -> None:
     """OpenBLAS waits in fork(3) for threads that a copy of the process does not have."""
     pytest.importorskip("numpy")
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
-    done = subprocess.run([sys.executable, "-c", _PROGRAM], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM], env=environment, capture_output=True, text=True, timeout=120
+    )
     assert (done.stdout, done.stderr) == ("up\n", "")

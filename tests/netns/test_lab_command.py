@@ -34,7 +34,7 @@ def towpath(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Towpath
         Path(f"{name}.toml").write_text(_LAB)
 
     def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*_COMMAND, *words], capture_output=True, text=True, timeout=30, **options)  # type: ignore[call-overload, no-any-return]
+        return subprocess.run([*_COMMAND, *words], capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload, no-any-return]
 
     yield run
     for name in ("one", "two"):
@@ -95,7 +95,7 @@ def test_exec_passes_the_terminal(towpath: Towpath) -> None:
         text = b""
         while b"terminal" not in text and (part := os.read(keyboard, 1000)):
             text += part
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     os.close(keyboard)
     assert b"is-a-terminal" in text
 
@@ -115,7 +115,7 @@ def test_a_killed_lab_is_noticed_and_its_socket_removed(towpath: Towpath, tmp_pa
     process = json.loads(towpath("lab", "up", "one.toml", "--json").stdout)["process"]
     handle = os.pidfd_open(process)
     os.kill(process, signal.SIGKILL)
-    assert wait_for_end([handle], 5) == 0
+    assert wait_for_end([handle], 60) == 0
     os.close(handle)
     assert _state(tmp_path) == ["lab-one.sock"]
     assert towpath("lab", "list").stdout == ""
@@ -130,7 +130,7 @@ def test_in_the_foreground_it_ends_with_a_signal(towpath: Towpath, tmp_path: Pat
         assert process.stdout.readline() == b"lab one is up\n"
         assert towpath("lab", "exec", "client", "--", "true").returncode == 0
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert _state(tmp_path) == []
 
 

@@ -29,7 +29,7 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
-def _fetch(lab: Lab, url: str = "https://news.test/", patience: str = "0.5") -> int:
+def _fetch(lab: Lab, url: str = "https://news.test/", patience: str = "60") -> int:
     return lab["client"].run(["curl", "-sS", "-o", "/dev/null", "-m", patience, url]).returncode
 
 
@@ -38,7 +38,7 @@ def _fetch(lab: Lab, url: str = "https://news.test/", patience: str = "0.5") -> 
 )
 def test_a_broken_port_fails_in_its_way_and_then_works_again(lab: Lab, kind: Fault, code: int) -> None:
     with lab["news"].fault(kind, port=443):
-        assert _fetch(lab) == code
+        assert _fetch(lab, patience="0.5" if code == TIMED_OUT else "60") == code
         assert _fetch(lab, "http://news.test/") == OK
     assert _fetch(lab) == OK
 
@@ -49,12 +49,12 @@ def test_a_host_broken_as_a_whole_answers_no_datagram(lab: Lab, kind: Fault, fam
     news = lab["news"]
     with lab["client"].socket(family, socket.SOCK_DGRAM) as endpoint:
         endpoint.connect((news.address4 if family == socket.AF_INET else news.address6, 9000))
-        endpoint.settimeout(0.2)
+        endpoint.settimeout(60 if kind == "refuse" else 0.2)
         with news.fault(kind):
             endpoint.send(b"x")
             with pytest.raises(ConnectionRefusedError if kind == "refuse" else TimeoutError):
                 endpoint.recv(10)
-        endpoint.settimeout(5)
+        endpoint.settimeout(60)
         endpoint.send(b"y")
         assert endpoint.recv(10) == b"y"
 
@@ -68,7 +68,7 @@ def test_a_black_hole_swallows_the_first_packet(lab: Lab) -> None:
 
 def test_a_reset_is_no_refusal(lab: Lab) -> None:
     with lab["news"].fault("reset", port=7), lab["client"].socket() as connection:
-        connection.settimeout(5)
+        connection.settimeout(60)
         with pytest.raises(ConnectionResetError):
             _connect_and_read(connection, (lab["news"].address4, 7))
 
@@ -88,14 +88,14 @@ def test_slow_is_as_slow_as_was_said(lab: Lab, url: str, faulty: bool) -> None:
     broken = lab["news"].fault("slow", port=80, bytes_per_second=2000) if faulty else _nothing()
     begun = time.monotonic()
     with broken:
-        assert _fetch(lab, f"{url}/big?bytes=1000", "5") == OK
+        assert _fetch(lab, f"{url}/big?bytes=1000") == OK
     assert time.monotonic() - begun > 0.4
 
 
 def test_a_narrow_link_takes_its_time(lab: Lab) -> None:
     begun = time.monotonic()
     with lab["news"].fault("rate", rate="10mbit"):
-        assert _fetch(lab, "http://news.test/big?bytes=500000", "5") == OK
+        assert _fetch(lab, "http://news.test/big?bytes=500000") == OK
     assert time.monotonic() - begun > 0.3
 
 
@@ -107,7 +107,7 @@ def test_all_packets_can_be_lost(lab: Lab) -> None:
 def test_half_the_packets_can_be_lost(lab: Lab) -> None:
     with lab["news"].fault("loss", percent=50), lab["client"].socket(kind=socket.SOCK_DGRAM) as endpoint:
         endpoint.connect((lab["news"].address4, 9000))
-        endpoint.settimeout(0.3)
+        endpoint.settimeout(1)
         for _ in range(200):
             endpoint.send(b"x")
         answered = _count(endpoint)
@@ -131,8 +131,8 @@ def test_a_pulled_cable_can_be_plugged_in_again_and_again(lab: Lab) -> None:
             for family, address in ((socket.AF_INET, lab["news"].address4), (socket.AF_INET6, lab["news"].address6)):
                 with lab["client"].socket(family) as probe, pytest.raises(OSError, match="unreachable|No route"):
                     probe.connect((address, 7))
-        assert _fetch(lab, f"https://{lab['news'].address4}/", "5") == OK
-        assert _fetch(lab, f"https://[{lab['news'].address6}]/", "5") == OK
+        assert _fetch(lab, f"https://{lab['news'].address4}/") == OK
+        assert _fetch(lab, f"https://[{lab['news'].address6}]/") == OK
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,19 @@ def test_packets_that_are_too_large_vanish_without_a_word(lab: Lab, family: int)
     client, news = lab["client"], lab["news"]
     where = news.address4 if family == 4 else news.address6
 
-    def passes(size: int) -> bool:
-        words = ["ping", "-M", "do", "-c", "1", "-W", "1", "-s", str(size - (28 if family == 4 else 48)), where]
+    def passes(size: int, patience: int = 60) -> bool:
+        words = [
+            "ping",
+            "-M",
+            "do",
+            "-c",
+            "1",
+            "-W",
+            str(patience),
+            "-s",
+            str(size - (28 if family == 4 else 48)),
+            where,
+        ]
         done = client.run(words)
         assert "Frag needed" not in done.stdout
         assert "too big" not in done.stdout.lower()
@@ -170,7 +181,7 @@ def test_packets_that_are_too_large_vanish_without_a_word(lab: Lab, family: int)
     assert passes(1500)
     with news.fault("mtu-black-hole", bytes=1400):
         assert passes(1400)
-        assert not passes(1401)
+        assert not passes(1401, 1)
     assert passes(1500)
 
 

@@ -38,11 +38,11 @@ def answering(host: LabHost, group: str) -> Iterator[None]:
         assert process.stdout.readline() == "joined\n"
         yield
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 async def ask(group: str) -> tuple[str, bytes]:
-    async with asyncio.timeout(15), MulticastGroup(group) as member:
+    async with asyncio.timeout(60), MulticastGroup(group) as member:
         while True:
             # The switch may still be learning who listens: what is lost is asked again.
             await member.send(b"who is there?")

@@ -37,7 +37,7 @@ def advertised(host: LabHost, name: str, port: int) -> Iterator[str]:
         assert process.stdout
         yield process.stdout.readline().strip()
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 async def first(kind: str) -> BonjourChange:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.peers import need
 from tests.support.running import TOWPATH
+from tests.support.tunnel_lab import eventually
 
 from towpath.testing import Lab, Pki
 
 
 def nc(world: Lab, *words: str, input: str = "") -> subprocess.CompletedProcess[str]:
-    return world["client"].run([TOWPATH, "nc", *words], input=input, timeout=30)
+    return world["client"].run([TOWPATH, "nc", *words], input=input, timeout=120)
 
 
 def test_what_is_typed_goes_out_and_what_is_answered_is_printed(world: Lab) -> None:
@@ -87,11 +87,11 @@ def test_a_listener_serves_other_peoples_netcats(world: Lab, peer: str) -> None:
             assert process.stdin is not None
             process.stdin.write("from the listener\n")
             process.stdin.close()
-            done = world["client"].run(theirs, input="from the peer\n", timeout=20)
+            done = world["client"].run(theirs, input="from the peer\n", timeout=120)
             assert done.stdout == "from the listener\n"
             assert process.stdout is not None
             assert process.stdout.read() == "from the peer\n"
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
 
@@ -113,8 +113,8 @@ def test_openssl_talks_to_a_tls_listener(world: Lab, tmp_path: Path) -> None:
                 assert process.stdout is not None
                 # Its own end only now: this client goes as soon as it is told that the server has no more to say.
                 assert process.stdout.readline() == "over TLS\n"
-                process.communicate(timeout=20)
-                openssl.communicate(timeout=20)
+                process.communicate(timeout=60)
+                openssl.communicate(timeout=60)
         finally:
             process.kill()
 
@@ -124,9 +124,7 @@ def test_a_unix_socket_is_an_endpoint_too(world: Lab, tmp_path: Path) -> None:
     place = tmp_path / "echo.sock"
     with world["client"].popen(["socat", f"UNIX-LISTEN:{place},fork", "EXEC:cat"]) as process:
         try:
-            deadline = time.monotonic() + 10
-            while not place.exists():
-                assert time.monotonic() < deadline
+            eventually(place.is_socket)
             assert nc(world, "--unix", str(place), input="inside\n").stdout == "inside\n"
         finally:
             process.kill()

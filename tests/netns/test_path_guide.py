@@ -27,5 +27,5 @@ def test_the_guide_has_programs() -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_of_the_guide_runs(lab: Lab, program: str) -> None:
-    done = lab["client"].run([sys.executable, "-W", "error", "-c", program], timeout=60)
+    done = lab["client"].run([sys.executable, "-W", "error", "-c", program], timeout=120)
     assert done.returncode == 0, done.stderr

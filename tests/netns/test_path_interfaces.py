@@ -20,7 +20,7 @@ from towpath.path import Interface, InterfaceChange, InterfaceType, Usability, l
 from towpath.testing import Lab, LabHost, LabPlan
 
 T = TypeVar("T")
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from towpath.linux import libc
 from towpath.path import Path, PathMonitor, PathPolicy, PathRequirements, PathStatus, UnsatisfiedReason, path_for
 from towpath.testing import Lab, LabHost, LabPlan
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 FREE = PathPolicy()
 ELSEWHERE = "10.99.0.7"
 

@@ -46,9 +46,9 @@ def game(lab: Lab, keys: tuple[Path, Path], moves: tuple[str, str]) -> tuple[lis
         waiting = hosting.stdout.readline()
         assert waiting.startswith("waiting as"), waiting
         with player(lab["two"], "join", str(keys[1])) as joining:
-            theirs, _ = joining.communicate(moves[1], timeout=30)
+            theirs, _ = joining.communicate(moves[1], timeout=60)
         ours = hosting.stdout.read()
-        hosting.wait(30)
+        hosting.wait(60)
     return ours.splitlines(), theirs.splitlines()
 
 

@@ -55,6 +55,6 @@ def test_a_connection_goes_on_from_another_address(lab: Lab, tmp_path: Path) -> 
             two.run(["sh", "-ec", change], administrator=True, check=True)
             assert ask(client, "after") == "after"
             client.stdin.close()
-            assert client.wait(20) == 0
+            assert client.wait(60) == 0
         server.stdin.close()
-        assert server.wait(20) == 0
+        assert server.wait(60) == 0

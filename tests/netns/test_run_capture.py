@@ -12,7 +12,7 @@ from tests.support.running import Runner
 
 from towpath.testing import Lab
 
-CURL = "curl -sS --max-time 5 -o /dev/null"
+CURL = "curl -sS --max-time 60 -o /dev/null"
 
 if shutil.which("tshark") is None:
     pytest.skip("tshark is not installed (make peers)", allow_module_level=True)
@@ -59,7 +59,7 @@ def test_what_was_refused_is_there_with_the_reason(run: Runner, world: Lab, tmp_
 
 def test_both_directions_of_datagrams_and_pings_belong_to_their_flow(run: Runner, tmp_path: Path) -> None:
     file = tmp_path / "run.pcapng"
-    command = "echo hello | nc -uw1 -4 time.test 9000; ping -4 -c1 -W2 time.test"
+    command = "echo hello | nc -uw1 -4 time.test 9000; ping -4 -c1 -W60 time.test"
     done = run(
         "--capture", str(file), "--allow", "udp://time.test:9000", "--allow", "icmp://time.test", command=command
     )

@@ -21,7 +21,7 @@ except OSError as error:
 """
 
 
-def _connect(run: Runner, address: str, port: int, timeout: float = 10, *options: str) -> str:
+def _connect(run: Runner, address: str, port: int, timeout: float = 60, *options: str) -> str:
     return run(*options, command=[*python(_CONNECT), address, str(port), str(timeout)]).out.strip()
 
 
@@ -40,14 +40,14 @@ def test_a_host_that_is_not_there_is_unreachable_inside(run: Runner) -> None:
 
 
 def test_a_network_without_a_route_is_unreachable_inside(run: Runner, world: Lab) -> None:
-    direct = run.host.run([*python(_CONNECT), "203.0.113.9", "80", "10"]).stdout.strip()
+    direct = run.host.run([*python(_CONNECT), "203.0.113.9", "80", "60"]).stdout.strip()
     assert _connect(run, "203.0.113.9", 80) == direct
 
 
 def test_a_black_hole_times_out_inside_as_it_does_outside(run: Runner, world: Lab) -> None:
     world["client"].call(_write, "/proc/sys/net/ipv4/tcp_syn_retries", "1")
     with world["web"].fault("black-hole", port=8080):
-        assert _connect(run, world["web"].address4, 8080, 30) == "ETIMEDOUT"
+        assert _connect(run, world["web"].address4, 8080, 60) == "ETIMEDOUT"
 
 
 def _write(path: str, text: str) -> None:
@@ -103,7 +103,7 @@ s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)); s.cl
             peer.sendall(b"!")
             with pytest.raises(ConnectionResetError):
                 peer.recv(1)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_program_that_does_not_read_holds_the_sender_back(run: Runner, world: Lab) -> None:
@@ -133,7 +133,7 @@ print(n)
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-            peer.settimeout(20)
+            peer.settimeout(60)
         assert process.stdout is not None
         assert process.stdout.read() == f"{sent}\n"
 
@@ -161,7 +161,7 @@ def test_datagrams_go_and_come_over_both_families(run: Runner, world: Lab) -> No
     source = """
 import socket, sys
 for address in sys.argv[1:]:
-    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5)
+    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(60)
     for size in (1, 1200, 9000, 60000):
         s.sendto(b"x" * size, (address, 9000)); data, peer = s.recvfrom(65535)
         print(len(data), peer[0] == address, peer[1])
@@ -174,7 +174,7 @@ def test_a_closed_udp_port_is_an_error_inside(run: Runner, world: Lab) -> None:
     source = """
 import errno, socket, sys
 for address in sys.argv[1:]:
-    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5)
+    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(60)
     s.connect((address, 9999)); s.send(b"x")
     try: s.recv(1)
     except OSError as error: print(errno.errorcode.get(error.errno, "timeout"))
@@ -186,7 +186,7 @@ for address in sys.argv[1:]:
 @pytest.mark.parametrize("family", ["-4", "-6"])
 def test_ping_works_where_the_uplink_admits_it(run: Runner, family: str) -> None:
     need("ping")
-    done = run(command=["ping", family, "-c2", "-i0.2", "-W5", "web.test"])
+    done = run(command=["ping", family, "-c2", "-i0.2", "-W60", "web.test"])
     assert "2 received" in done.out, done
     assert run(command=["ping", family, "-c1", "web.test"]).only(transport="icmp")["program"] == "ping"
 
@@ -230,7 +230,7 @@ s.sendall(b"b"); print(s.recv(1))
 
 def test_programs_inside_reach_each_other(run: Runner) -> None:
     need("nc")
-    script = "nc -l 127.0.0.1 5000 & sleep 0.3; echo hello | nc -N 127.0.0.1 5000; wait"
+    script = "nc -l 127.0.0.1 5000 & until echo hello | nc -N 127.0.0.1 5000; do sleep 0.1; done; wait"
     assert run("--allow", "web.test:80", command=script).out == "hello\n"
 
 

@@ -23,7 +23,7 @@ def test_an_answer_is_asked_for_once_and_then_kept(run: Runner, world: Lab) -> N
     program = """
     for server in ("192.0.2.2", "203.0.113.9"):
         for _ in range(3):
-            assert code(ask(server, question("web.test"), 2)) == ("answered", 1), server
+            assert code(ask(server, question("web.test"))) == ("answered", 1), server
             assert code(ask_stream(server, question("web.test"))) == ("answered", 1), server
     print("well")
     """
@@ -35,7 +35,7 @@ def test_an_answer_is_asked_for_once_and_then_kept(run: Runner, world: Lab) -> N
 def test_what_is_kept_is_still_evidence_for_flows(run: Runner, world: Lab) -> None:
     program = """
     for _ in range(3):
-        print(ask("192.0.2.2", question("web.test"), 2)[-4:] == ask("192.0.2.2", question("web.test"), 2)[-4:])
+        print(ask("192.0.2.2", question("web.test"))[-4:] == ask("192.0.2.2", question("web.test"))[-4:])
     dial("web.test", 80).close()
     """
     done = run("--allow", "web.test:80", command=python(EVADE + textwrap.dedent(program)))
@@ -44,16 +44,16 @@ def test_what_is_kept_is_still_evidence_for_flows(run: Runner, world: Lab) -> No
 
 def test_what_is_no_question_is_told_so_and_an_answer_is_left_alone(run: Runner) -> None:
     program = """
-    def told(data, ask=ask):
+    def told(data, ask=ask, seconds=60):
         try:
-            answer = ask("192.0.2.2", data)
+            answer = ask("192.0.2.2", data, seconds)
         except TimeoutError:
             return "nothing"
         return answer[:2] == data[:2], answer[3] & 15, len(answer)
 
     print(told(question("web.test", counts=(2, 0, 0, 0))), told(question("web.test")[:20]))
     print(told(question("web.test", flags=0x2900)), told(question("web.test", flags=0x2900), ask_stream))
-    print(told(question("web.test", flags=0x8180)), told(b"short"))
+    print(told(question("web.test", flags=0x8180), seconds=1), told(b"short", seconds=1))
     """
     done = run("--allow", "web.test:80", command=python(EVADE + textwrap.dedent(program)))
     assert done.out.splitlines() == [
@@ -66,7 +66,7 @@ def test_what_is_no_question_is_told_so_and_an_answer_is_left_alone(run: Runner)
 def test_a_name_that_is_refused_is_refused_each_time(run: Runner) -> None:
     program = """
     for _ in range(3):
-        print(code(ask("192.0.2.2", question("tracker.test"), 2)))
+        print(code(ask("192.0.2.2", question("tracker.test"))))
     """
     done = run("--allow", "web.test:80", command=python(EVADE + textwrap.dedent(program)))
     assert done.out == "('no such name', 0)\n" * 3

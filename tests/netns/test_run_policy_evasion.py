@@ -123,7 +123,9 @@ def test_an_offer_of_http2_is_taken_out_of_a_request_that_passes(evade: Evader) 
 
 def test_a_second_request_to_another_host_is_stopped_when_it_comes_later(evade: Evader) -> None:
     later = "GET /second HTTP/1.1\r\nHost: www.web.test\r\n\r\n"
-    done = evade(f"tell(lambda: http('web.test', 80, {GOOD.encode()!r}, {later.encode()!r}))", "--allow", "web.test:80")
+    done = evade(
+        f"tell(lambda: in_turn('web.test', 80, {GOOD.encode()!r}, {later.encode()!r}))", "--allow", "web.test:80"
+    )
     assert "HTTP/1.1 200 OK" in done.out
     assert evade.requests("web") == ["GET /big?bytes=1 HTTP/1.1"]
 
@@ -132,7 +134,7 @@ def test_a_second_request_to_another_host_is_stopped_when_it_comes_later(evade: 
 def test_a_refused_request_in_small_pieces_is_refused(evade: Evader, size: int) -> None:
     data = REFUSED["two hosts"].encode()
     pieces = ", ".join(repr(data[at : at + size]) for at in range(0, len(data), size))
-    done = evade(f"tell(lambda: http('web.test', 80, {pieces}, pause=0.001))", "--allow", "web.test:80")
+    done = evade(f"tell(lambda: http('web.test', 80, {pieces}))", "--allow", "web.test:80")
     assert "200" not in done.out
     assert evade.heard("web") == 0
 
@@ -140,15 +142,14 @@ def test_a_refused_request_in_small_pieces_is_refused(evade: Evader, size: int) 
 def test_a_smuggled_request_in_a_body_is_a_body(evade: Evader) -> None:
     inner = "GET /smuggled HTTP/1.1\r\nHost: www.web.test\r\n\r\n"
     outer = f"POST /first HTTP/1.1\r\nHost: web.test\r\nContent-Length: {len(inner)}\r\n\r\n{inner}"
-    evade(f"tell(lambda: http('web.test', 80, {outer.encode()!r}))", "--allow", "web.test:80")
+    evade(f"tell(lambda: http('web.test', 80, {outer.encode()!r}, answers=1))", "--allow", "web.test:80")
     assert [line.split()[1] for line in evade.requests("web")] == ["/first"]
 
 
 def test_names_that_share_an_address_are_told_apart_by_the_request(evade: Evader) -> None:
     other = b"GET /other HTTP/1.1\r\nHost: www.web.test\r\n\r\n"
-    program = (
-        f"tell(lambda: http('web.test', 80, {GOOD.encode()!r}))\ntell(lambda: http('www.web.test', 80, {other!r}))"
-    )
+    program = f"tell(lambda: http('web.test', 80, {GOOD.encode()!r}, answers=1))\n"
+    program += f"tell(lambda: http('www.web.test', 80, {other!r}))"
     done = evade(program, "--allow", "*.web.test:80", "--deny", "www.web.test:80", "--allow", "web.test:80")
     assert done.out.splitlines()[0] == "DONE ['HTTP/1.1 200 OK']"
     assert "200" not in done.out.splitlines()[1]
@@ -188,7 +189,7 @@ def test_every_request_of_a_connection_is_judged_by_method_and_path(evade: Evade
     first, second, third = (
         f"GET {path} HTTP/1.1\r\nHost: web.test\r\n\r\n".encode() for path in ("/public/1", "/public/2", "/secret")
     )
-    program = f"tell(lambda: http('web.test', 80, {first!r}, {second!r}, {third!r}))"
+    program = f"tell(lambda: in_turn('web.test', 80, {first!r}, {second!r}, {third!r}))"
     done = evade(program, "--allow", "GET http://web.test/public/*")
     assert evade.requests("web") == ["GET /public/1 HTTP/1.1", "GET /public/2 HTTP/1.1"]
     assert "to allow it: --allow 'GET http://web.test/secret'" in done.err
@@ -256,9 +257,9 @@ def test_tls_does_not_pass_a_rule_for_plain_http(evade: Evader) -> None:
 
 
 def test_a_server_that_speaks_first_is_not_heard_under_a_tls_rule(evade: Evader) -> None:
-    program = 'tell(lambda: dial("git.test", 22, 0.7).recv(100))'
-    assert evade(program, "--allow", "tcp://git.test:22").out.startswith("DONE b'SSH")
-    assert evade(program, "--allow", "tls://git.test:22").out == "timeout\n"
+    program = 'tell(lambda: dial("git.test", 22, {patience}).recv(100))'
+    assert evade(program.format(patience=60), "--allow", "tcp://git.test:22").out.startswith("DONE b'SSH")
+    assert evade(program.format(patience=0.7), "--allow", "tls://git.test:22").out == "timeout\n"
 
 
 def test_names_that_share_an_address_are_told_apart_by_the_hello(evade: Evader) -> None:

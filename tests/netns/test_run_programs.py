@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tests.support.running import Runner
 
-CURL = "curl -sS --max-time 5 -o /dev/null -w '%{http_code}\\n'"
+CURL = "curl -sS --max-time 60 -o /dev/null -w '%{http_code}\\n'"
 
 
 def test_a_rule_for_a_program_is_for_no_other(run: Runner) -> None:
-    command = f"{CURL} https://web.test; wget -q -T 5 --no-check-certificate -O /dev/null https://web.test; echo $?"
+    command = f"{CURL} https://web.test; wget -q -T 60 --no-check-certificate -O /dev/null https://web.test; echo $?"
     done = run("--allow", "web.test:443 by curl", command=command)
     assert done.out.splitlines() == ["200", "4"]
     refused = [flow for flow in done.flows if flow["program"] == "wget" and flow["verdict"] == "refused"]
@@ -42,9 +42,9 @@ def test_programs_are_looked_for_only_where_a_rule_for_them_may_match(run: Runne
 
 
 def test_datagrams_and_pings_have_programs_too(run: Runner) -> None:
-    send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2)"
+    send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(60)"
     send += "; s.connect(('time.test', 9000)); s.send(b'x'); print(s.recv(9))"
-    command = f'/usr/bin/python3 -c "{send}"; ping -c1 -W2 time.test >/dev/null && echo pinged'
+    command = f'/usr/bin/python3 -c "{send}"; ping -c1 -W60 time.test >/dev/null && echo pinged'
     done = run("--allow", "udp://time.test:9000 by python3*", "--allow", "icmp://time.test by ping", command=command)
     assert done.out.splitlines() == ["b'x'", "pinged"]
     refused = run("--allow", "udp://time.test:9000 by nc", "--allow", "icmp://time.test by nc", command=command)

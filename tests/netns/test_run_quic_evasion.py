@@ -49,14 +49,14 @@ class TestQuicNames:
         assert _handshakes(run, "www.web.test") == ["refused"]
 
     def test_a_second_connection_on_the_same_ports_is_judged_by_its_own_name(self, run: Runner) -> None:
-        first, second = _handshakes(run, "web.test", "www.web.test")
+        first, second = _handshakes(run, "web.test", "www.web.test@1")
         assert (first, second) in (("handshake", "refused"), ("handshake", "nothing"))
 
     def test_a_second_connection_for_the_same_name_passes(self, run: Runner) -> None:
         assert _handshakes(run, "web.test", "web.test") == ["handshake", "handshake"]
 
     def test_a_refused_flow_stays_refused(self, run: Runner) -> None:
-        assert "handshake" not in _handshakes(run, "www.web.test", "web.test")
+        assert "handshake" not in _handshakes(run, "www.web.test", "web.test@1")
 
     def test_quic_does_not_pass_a_rule_for_tls_alone(self, run: Runner) -> None:
         assert _handshakes(run, "web.test", allow="tls://web.test:443") == ["refused"]

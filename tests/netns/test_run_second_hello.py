@@ -6,6 +6,7 @@ import hashlib
 import socket
 import ssl
 import subprocess
+from pathlib import Path
 
 import pytest
 from tests.support.running import Runner, python
@@ -25,7 +26,7 @@ def hello(name):
     except ssl.SSLWantReadError: pass
     return out.read()
 first, second, early = sys.argv[1:]
-s = socket.create_connection(("git.test", 6010), 5)
+s = socket.create_connection(("git.test", 6010), 60)
 s.sendall(hello(first) + bytes.fromhex(early))
 if second:
     s.recv(65536)
@@ -48,12 +49,12 @@ def _serve(world: Lab, run: Runner, words: list[str], answer: bytes, *, read_aga
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((world["services"].address4, _PORT))
     listener.listen()
-    listener.settimeout(10)
+    listener.settimeout(60)
     rule = f"tls://git.test:{_PORT}"
     with listener, run.popen("--allow", rule, command=[*python(_CLIENT), *words], stdout=subprocess.PIPE) as process:
         peer, _ = listener.accept()
         with peer:
-            peer.settimeout(5)
+            peer.settimeout(60)
             got = peer.recv(1 << 16)
             peer.sendall(answer)
             again = b""
@@ -99,9 +100,9 @@ def test_a_server_that_does_not_ask_again_ends_the_watch(run: Runner, world: Lab
     assert said.startswith("answer")
 
 
-def test_a_real_client_and_a_real_server_that_asks_again_get_along(run: Runner, world: Lab) -> None:
+def test_a_real_client_and_a_real_server_that_asks_again_get_along(run: Runner, world: Lab, tmp_path: Path) -> None:
     """The server knows one curve that the client did not bring a key for."""
-    key, cert = "/tmp/towpath-retry.key", "/tmp/towpath-retry.crt"
+    key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert]
     subprocess.run([*make, "-days", "2", "-subj", "/CN=git.test"], check=True, capture_output=True)
     serve = ["openssl", "s_server", "-accept", "6011", "-key", key, "-cert", cert, "-groups", "P-384", "-www", "-quiet"]

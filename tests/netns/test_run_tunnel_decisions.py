@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.filters import Author, said
 from tests.support.running import Runner, python
-from tests.support.tunnel_lab import INNER4, INNER6, TunnelLab, tunnels_in
-
-
-@pytest.fixture(scope="module")
-def tunnels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunnelLab]:
-    with tunnels_in(tmp_path_factory.mktemp("tunnel")) as tunnels:
-        yield tunnels
+from tests.support.tunnel_lab import INNER4, INNER6, TunnelLab
 
 
 @pytest.fixture
 def run(tunnels: TunnelLab, tmp_path: Path) -> Runner:
     return Runner(tunnels.lab, "client", tmp_path)
-
-
-@pytest.fixture
-def author(tmp_path: Path) -> Author:
-    return Author(tmp_path)
 
 
 def served(tunnels: TunnelLab) -> list[str]:
@@ -41,7 +29,7 @@ def test_a_filter_sees_flows_as_the_program_made_them_and_what_it_drops_never_en
             return Drop("not this port") if flow.remote.port == 7 else Allow()
     """)
     before = len(tunnels.lab["vpn"].log)
-    command = f"curl -sS -4 http://inner.test/; ! echo x | nc -w 3 {INNER4} 7"
+    command = f"curl -sS -4 http://inner.test/; ! echo x | nc -w 60 {INNER4} 7"
     done = run("--tunnel", tunnels.file(), "--filter", mine, command=command)
     assert done.code == 0, done.err
     assert "This is vpn." in done.out
@@ -99,7 +87,7 @@ def test_the_refusal_is_the_rule_s_where_there_is_one_and_the_tunnel_s_where_onl
 ) -> None:
     names = {"web": tunnels.lab["web"].address4, "vpn": INNER4, "file": tunnels.file()}
     words = [word.format(**names) for word in policy]
-    command = ["curl", "-sS", "--max-time", "5", f"http://{to.format(**names)}/"]
+    command = ["curl", "-sS", "--max-time", "60", f"http://{to.format(**names)}/"]
     done = run("--tunnel", names["file"], *words, command=command)
     assert done.code == 7
     refused = done.only(verdict="refused", transport="tcp")
@@ -129,7 +117,7 @@ def test_a_filter_holds_udp_and_ping_in_a_tunnel(tunnels: TunnelLab, run: Runner
             return Drop("no datagrams") if flow.transport == "udp" else Allow()
     """)
     program = python(
-        f"import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5);"
+        f"import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(60);"
         f"s.connect(('{INNER4}', 9000)); s.send(b'x')\ntry: s.recv(9)\nexcept OSError as e: print(type(e).__name__)"
     )
     before = len(tunnels.lab["vpn"].log)

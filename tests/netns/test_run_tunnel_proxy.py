@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.peers import need
 from tests.support.running import Runner
-from tests.support.tunnel_lab import INNER4, TunnelLab, eventually, provider_with, tunnels_in
+from tests.support.tunnel_lab import INNER4, TunnelLab, eventually, provider_with
 
 PORT = 3128
 # Answers whatever it is asked for by itself: nothing is behind it. What it was asked for it writes down.
@@ -35,12 +35,6 @@ server = http.server.ThreadingHTTPServer(("{INNER4}", {PORT}), Proxy)
 print("listening", flush=True)
 server.serve_forever()
 """
-
-
-@pytest.fixture(scope="module")
-def tunnels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunnelLab]:
-    with tunnels_in(tmp_path_factory.mktemp("tunnel")) as tunnels:
-        yield tunnels
 
 
 @pytest.fixture
@@ -105,8 +99,8 @@ def test_chromium_goes_by_the_script_that_the_tunnel_names(tunnels: TunnelLab, r
         *("--virtual-time-budget=5000", "--dump-dom"),
     ]
     with proxy(tunnels, told):
-        done = run("--tunnel", tunnel, command=[*words, "http://web.test/page"], timeout=60)
-        direct = run("--tunnel", tunnel, command=[*words, f"http://{INNER4}/"], timeout=60)
+        done = run("--tunnel", tunnel, command=[*words, "http://web.test/page"], timeout=120)
+        direct = run("--tunnel", tunnel, command=[*words, f"http://{INNER4}/"], timeout=120)
     assert "<title>by the proxy</title>" in done.out, done.err
     assert "This is vpn." in direct.out, direct.err
     assert "10.77.0.2 /proxy.pac" in told.read_text()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 from tests.support.running import TOWPATH, Runner, python
+from tests.support.tunnel_lab import eventually
 
 from towpath.testing import Lab
 
 PROJECT = Path(__file__).resolve().parents[2]
 WAITING = "read line; "
-CURL = "curl -sS --max-time 5 -o /dev/null -w '%{http_code}\\n'"
+CURL = "curl -sS --max-time 60 -o /dev/null -w '%{http_code}\\n'"
 
 
 @contextmanager
@@ -51,8 +52,8 @@ def listed(world: Lab) -> list[dict[str, Any]]:
 
 
 def only_run(world: Lab) -> int:
-    """The process id, as the client numbers it, of the one run there."""
-    (entry,) = listed(world)
+    """The process id, as the client numbers it, of the one run there. Another test's may not have ended yet."""
+    (entry,) = eventually(lambda: found if len(found := listed(world)) == 1 else None)
     return int(entry["pid"])
 
 
@@ -112,7 +113,7 @@ def watching(world: Lab) -> Iterator[Viewer]:
 
 
 def test_runs_are_listed_and_gone_when_they_end_or_are_killed(run: Runner, world: Lab) -> None:
-    assert listed(world) == []
+    eventually(lambda: listed(world) == [])
     with started(run, "--allow", "web.test:80", command=WAITING) as process:
         (entry,) = listed(world)
         assert (entry["command"][0], entry["default"]) == ("sh", "deny")
@@ -205,7 +206,7 @@ async def main():
     app = LiveApp(attach(int(sys.argv[1])))
     async with app.run_test(size=(150, 40)) as pilot:
         async def until(true):
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 while not true():
                     await pilot.pause(0.02)
         print("ready", flush=True)
@@ -233,13 +234,13 @@ def test_the_drawn_view_allows_with_a_key_what_was_refused(run: Runner, world: L
             assert go_on(process) == "000\n"
             assert pilot.stdout.readline() == "allow web.test\n"
             assert go_on(process) == "200\n"
-            assert pilot.wait(30) == 0
+            assert pilot.wait(60) == 0
 
 
 def test_watch_draws_on_the_terminal_that_the_command_does_not_have(world: Lab, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out, go = tmp_path / "out", tmp_path / "go"
     curl = "curl -sS -o /dev/null -w %{http_code} http://web.test"
-    command = f"{TOWPATH} run --watch --allow web.test:80 -- sh -c '{curl}; sleep 2'"
+    command = f"{TOWPATH} run --watch --allow web.test:80 -- sh -c '{curl}; while [ ! -e {go} ]; do sleep 0.1; done'"
     ours, theirs = pty.openpty()
     session = "import os, sys, fcntl, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp('sh', "
     session += f"['sh', '-c', {command + f' >{out} 2>&1; echo code $?'!r}])"
@@ -248,13 +249,15 @@ def test_watch_draws_on_the_terminal_that_the_command_does_not_have(world: Lab, 
     with world["client"].popen(python(session), stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         drawn = b""
-        deadline = time.monotonic() + 30
-        while b"\ncode " not in drawn and time.monotonic() < deadline:
+        while b"\ncode " not in drawn:
+            assert select.select([ours], [], [], 60)[0], drawn
             try:
                 drawn += os.read(ours, 65536)
             except OSError:
                 break
-        process.wait(10)
+            if b"web.test:80" in drawn.partition(b"\x1b[?1049h")[2]:
+                go.touch()
+        process.wait(60)
     os.close(ours)
     text = drawn.decode("utf-8", "replace")
     assert "\x1b[?1049h" in text, "nothing was drawn"
@@ -270,14 +273,13 @@ def test_watch_draws_in_a_pane_of_tmux_beside_the_command(world: Lab, tmp_path: 
     work = f"curl -sS -o /dev/null http://web.test; while [ ! -e {go} ]; do sleep 0.1; done"
     command = shlex.join([TOWPATH, "run", "--watch", "--allow", "web.test:80", "--", "sh", "-c", work])
     with client.popen([*tmux, "new-session", "-d", "-x", "150", "-y", "60", command]) as started:
-        assert started.wait(20) == 0
+        assert started.wait(60) == 0
     try:
-        deadline = time.monotonic() + 30
-        shown = ""
-        while "web.test:80" not in shown and time.monotonic() < deadline:
-            shown = client.run([*tmux, "capture-pane", "-p", "-t", ":.1"]).stdout
-        assert "curl[" in shown
-        assert "1 allowed" in shown
+
+        def shown() -> str:
+            return str(client.run([*tmux, "capture-pane", "-p", "-t", ":.1"]).stdout)
+
+        eventually(lambda: all(words in shown() for words in ("web.test:80", "curl[", "1 allowed")))
     finally:
         go.touch()
         client.run([*tmux, "kill-server"])
@@ -304,5 +306,5 @@ def test_a_viewer_that_reads_nothing_holds_nobody_up(run: Runner, world: Lab) ->
             assert viewer.stdout.readline() == "attached\n"
             viewer.send_signal(signal.SIGSTOP)
             assert go_on(process) == "all\n"
-            process.communicate("go\n", timeout=10)
+            process.communicate("go\n", timeout=60)
             viewer.kill()

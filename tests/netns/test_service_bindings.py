@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.timing import TooSlow, best_of_several
 
 from towpath.connection import Connection, Parameters
 from towpath.protocols import Lines
@@ -48,7 +49,7 @@ def serving(lab: Lab, pki: Pki, folder: Path, *protocols: str) -> Iterator[None]
         assert process.stdout.readline() == "listening\n"
         yield
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def reach(lab: Lab, pki: Pki, name: str, *, alone: bool = False) -> tuple[str, list[str], list[str]]:
@@ -58,7 +59,7 @@ def reach(lab: Lab, pki: Pki, name: str, *, alone: bool = False) -> tuple[str, l
     quic = Parameters.quic(alpn=["h3"], anchors=anchors, framers=[Lines()], otherwise=None if alone else tls)
 
     async def scenario() -> tuple[str, list[str], list[str]]:
-        async with asyncio.timeout(20), Connection(f"{name}:443", quic) as connection:
+        async with asyncio.timeout(60), Connection(f"{name}:443", quic) as connection:
             await connection.send(b"hello")
             assert (await connection.receive_message()).content == b"hello"
             report = connection.report
@@ -69,12 +70,20 @@ def reach(lab: Lab, pki: Pki, name: str, *, alone: bool = False) -> tuple[str, l
     return lab["client"].call(lambda: asyncio.run(scenario()))
 
 
+def by_quic_alone(protocol: str, attempts: list[str]) -> None:
+    """TLS is tried beside it after a quarter of a second, which a busy machine may take."""
+    if len(attempts) > 1 and attempts[0].endswith(("won", "cancelled")):
+        raise TooSlow(f"QUIC was not the only one: {attempts}")
+    assert protocol == "Quic"
+    assert attempts == ["198.51.100.7:443 by quic won"]
+
+
+@best_of_several
 def test_quic_is_used_where_the_host_offers_it(lab: Lab, pki: Pki, tmp_path: Path) -> None:
     with serving(lab, pki, tmp_path, "quic", "tls"):
         protocol, attempts, bindings = reach(lab, pki, "modern.test")
-    assert protocol == "Quic"
-    assert attempts == ["198.51.100.7:443 by quic won"]
     assert bindings == ["1 modern.test h3,h2"]
+    by_quic_alone(protocol, attempts)
 
 
 def test_tls_is_used_where_it_does_not(lab: Lab, pki: Pki, tmp_path: Path) -> None:
@@ -88,14 +97,15 @@ def test_tls_wins_where_quic_is_offered_and_fails(lab: Lab, pki: Pki, tmp_path: 
     with serving(lab, pki, tmp_path, "tls"):
         protocol, attempts, _ = reach(lab, pki, "modern.test")
     assert protocol == "Tls"
-    assert attempts == ["198.51.100.7:443 by quic failed", "198.51.100.7:443 won"]
+    assert attempts[1:] == ["198.51.100.7:443 won"]
+    assert attempts[0] in ("198.51.100.7:443 by quic failed", "198.51.100.7:443 by quic cancelled")
 
 
+@best_of_several
 def test_a_binding_leads_to_another_host_and_the_name_stays_what_was_meant(lab: Lab, pki: Pki, tmp_path: Path) -> None:
     with serving(lab, pki, tmp_path, "quic"):
         protocol, attempts, _ = reach(lab, pki, "moved.test")
-    assert protocol == "Quic"
-    assert attempts == ["198.51.100.7:443 by quic won"]
+    by_quic_alone(protocol, attempts)
 
 
 def test_who_speaks_quic_alone_does_so_without_an_offer(lab: Lab, pki: Pki, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_the_guide_taken_at_its_word_carries_a_page(tmp_path: Path) -> None:
             assert server.stdout is not None
             assert server.stdout.readline() == "connected\n"
             words = [TOWPATH, "run", "--tunnel", "knot.py:knot.toml", "--", "curl", "-sS", "http://10.6.0.1/"]
-            done = lab["client"].run(words, cwd=tmp_path, timeout=60)
+            done = lab["client"].run(words, cwd=tmp_path, timeout=120)
             assert "This is server." in done.stdout, done.stderr
-            server.communicate("\n", timeout=20)
+            server.communicate("\n", timeout=60)
             assert server.returncode == 0

@@ -50,7 +50,7 @@ def _bulk_from_a_device(heads: bool, offloads: tuple[int, ...]) -> tuple[list[in
     received, sums, acknowledged, wanted = b"", True, 0, bytes(range(256)) * 200
     sent = 0
     while len(received) < len(wanted):
-        assert select.select([device.queue], [], [], 5)[0], "the device is silent"
+        assert select.select([device.queue], [], [], 60)[0], "the device is silent"
         for record in queue.receive():
             packet = Packet(bytes(record))
             if packet.version != 4 or packet.data[9] != 6:
@@ -187,7 +187,7 @@ def test_rows_of_datagrams_arrive_as_they_were_sent(
         sender.send([bytes(2000)], 0, target)
         got: list[bytes] = []
         while len(got) < 123:
-            assert select.select([other], [], [], 5)[0]
+            assert select.select([other], [], [], 60)[0]
             while (row := receiver.receive()) is not None:
                 view, size, source = row
                 assert source == one.getsockname()[:2]

@@ -84,7 +84,6 @@ def wire_tunnel(folder: Path, server: Key, keys: list[Key]) -> tuple[str, int, s
     return f"wire-tunnel:{path}", 4500, "ffffffff"
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize("make", [wireguard, wire_tunnel], ids=["wireguard", "wire-tunnel"])
 def test_a_hundred_idle_peers_have_a_session_each_and_cost_little_memory(lab: Lab, tmp_path: Path, make: Make) -> None:
     server, keys = Key.make(), [Key.make() for _ in range(PEERS)]
@@ -99,14 +98,13 @@ def test_a_hundred_idle_peers_have_a_session_each_and_cost_little_memory(lab: La
         assert after - before < 100 * PEERS, f"{after - before} KB for {PEERS} peers"
 
 
-@pytest.mark.timeout(100)
 def test_the_status_of_a_thousand_peers_is_told_whole_and_costs_no_worker(lab: Lab, tmp_path: Path) -> None:
     host: LabHost = lab["server"]
     keys = [Key.make() for _ in range(1200)]
     target, _port, _prefix = wireguard(tmp_path, Key.make(), keys)
     with tunnel(host, target, "t0") as held:
         for _ in range(3):
-            done = host.run([TOWPATH, "tunnel", "status", "--json"], administrator=True, timeout=60)
+            done = host.run([TOWPATH, "tunnel", "status", "--json"], administrator=True, timeout=120)
             (one,) = json.loads(done.stdout)
             assert {peer["public_key"] for peer in one["peers"]} == {key.public for key in keys}
         assert status(held)["starts"] == 1
@@ -114,6 +112,6 @@ def test_the_status_of_a_thousand_peers_is_told_whole_and_costs_no_worker(lab: L
 
 def test_a_file_that_is_too_long_for_a_worker_is_refused_by_its_size(lab: Lab, tmp_path: Path) -> None:
     target, _port, _prefix = wireguard(tmp_path, Key.make(), [Key.make() for _ in range(2000)])
-    done = lab["clients"].run([TOWPATH, "run", "--tunnel", target, "--", "true"], timeout=60)
+    done = lab["clients"].run([TOWPATH, "run", "--tunnel", target, "--", "true"], timeout=120)
     assert done.returncode == 125
     assert "KB, and 150 KB is the most of a config" in done.stderr

@@ -103,7 +103,6 @@ def without(client: LabHost, card: str) -> Iterator[None]:
             client.run(["sh", "-c", words], administrator=True)
 
 
-@pytest.mark.timeout(150)
 @best_of_several
 def test_there_and_back_each_cost_less_than_a_second(lab: Lab, tmp_path: Path) -> None:
     need("wireguard-go", "wg")
@@ -129,7 +128,6 @@ def test_there_and_back_each_cost_less_than_a_second(lab: Lab, tmp_path: Path) -
     within(1.0, back)
 
 
-@pytest.mark.timeout(150)
 @best_of_several
 def test_a_cable_that_is_pulled_while_its_route_stays_is_no_way_any_more(lab: Lab, tmp_path: Path) -> None:
     """The kernel goes on sending by a route whose link has no carrier, until somebody takes the route away."""
@@ -154,7 +152,6 @@ def test_a_cable_that_is_pulled_while_its_route_stays_is_no_way_any_more(lab: La
     within(1.0, silence)
 
 
-@pytest.mark.timeout(150)
 def test_a_server_follows_a_client_that_has_another_address(lab: Lab, tmp_path: Path) -> None:
     there, here, _ours, _theirs = wireguard_files(tmp_path, lab["vpn"])
     client, vpn = lab["client"], lab["vpn"].address4

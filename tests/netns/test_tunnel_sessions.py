@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from tests.support.processes import descendants
+from tests.support.running import TOWPATH
 from tests.support.tunnel_lab import eventually
 from tests.unit.linux.test_metering import BUS
 
@@ -70,6 +71,18 @@ class Told(PacketTunnelProvider[Config]):
 
     def network_changed(self):
         self.log("told: network_changed")
+
+    def status(self):
+        if self.config.does != "tell nonsense":
+            return {}
+        deep = []
+        for _ in range(20_000 * (self.links_asked > 0)):
+            deep = [deep]
+        self.links_asked += 1
+        own = {"state": 7, "tunnel": "\\x1b[31mred", "implementation": "magic"}
+        return {**own, "peers": [1, {"a": "\\x1b[31m"}, deep], "drops": [1], "since": "x"}
+
+    links_asked = 0
 """
 
 
@@ -157,6 +170,34 @@ def test_a_provider_that_does_not_stop_is_killed(lab: Lab, tmp_path: Path, does:
             assert one.workers() != [worker], "with a new process"
 
 
+def test_figures_of_a_provider_that_mean_nothing_harm_nobody_who_looks(lab: Lab, tmp_path: Path) -> None:
+    with held(lab, tmp_path, "tell nonsense") as one:
+        assert one.line() == "up"
+        for _ in range(2):  # the second time deeper than any parser goes
+            done = lab["one"].run([TOWPATH, "tunnel", "status"], administrator=True, timeout=60)
+            assert done.returncode == 0, done.stderr
+            assert "told: connected" in done.stdout
+            assert "\x1b" not in done.stdout
+            assert done.stderr == ""
+        assert one.status()["state"] == "connected"
+        assert one.status()["implementation"] == "userspace"
+
+
+def test_a_start_that_hangs_is_given_up_with_its_process_and_the_next_has_a_new_one(lab: Lab, tmp_path: Path) -> None:
+    with held(lab, tmp_path, "hang in start", "hurry", "idle") as one:
+        for starts in (1, 2):
+            assert one.say("begin") == "begun"
+
+            def ended(starts: int = starts) -> bool:
+                now = one.status()
+                return (now["starts"], now["state"]) == (starts, "disconnected")
+
+            eventually(ended, 30)
+            eventually(lambda: not one.workers())
+            assert one.status()["last_error"]["reason"] == "it has not started in 2 s"
+            assert one.status()["last_error"]["cause"] == "server not responding"
+
+
 def test_a_start_that_hangs_can_be_stopped(lab: Lab, tmp_path: Path) -> None:
     with held(lab, tmp_path, "hang in start", "idle") as one:
         assert one.say("begin") == "begun"
@@ -217,7 +258,7 @@ def test_without_a_network_nothing_is_started_and_with_one_it_is_once(lab: Lab, 
             ended = time.monotonic()
             eventually(lambda: time.monotonic() - ended > 2.5)  # retries would come after 1 s and 2 s more
             assert one.status()["starts"] == 1
-        eventually(lambda: one.status()["state"] == "connected", 30)
+        eventually(lambda: one.status()["state"] == "connected")
         assert one.status()["starts"] == 2
         assert len(one.workers()) == 1
 

@@ -33,7 +33,7 @@ with Lab(plan) as lab:
         f"mount --bind {folder}/run /var/run; wg setconf {name} {folder}/server.conf && "
         f"ip addr add 10.77.0.1/24 dev {name} && ip link set {name} up"
     )
-    for _ in range(100):
+    for _ in range(1200):
         made = vpn.run(["sh", "-c", setup], administrator=True)
         if made.returncode == 0 or server.poll() is not None:
             break
@@ -41,14 +41,13 @@ with Lab(plan) as lab:
     conf = folder + "/wg0.conf"
     with open(conf, "w") as file:
         file.write(open(folder + "/client.conf").read().replace("ENDPOINT", vpn.address4 + ":51820"))
-    done = lab["client"].run([towpath, "run", "--tunnel", conf, "--", "curl", "-sS", "http://inner.test/"], timeout=60)
+    done = lab["client"].run([towpath, "run", "--tunnel", conf, "--", "curl", "-sS", "http://inner.test/"], timeout=120)
     server.kill()
     print(json.dumps({"uid": os.getuid(), "rights": rights, "setup": made.stderr, "code": done.returncode,
                       "out": done.stdout, "err": done.stderr}))
 """
 
 
-@pytest.mark.timeout(100)
 def test_a_user_reaches_a_page_through_wireguard(rootless: Rootless) -> None:
     need("wireguard-go", "wg")
     server, client = Key.make(), Key.make()
@@ -59,7 +58,7 @@ def test_a_user_reaches_a_page_through_wireguard(rootless: Rootless) -> None:
     (rootless.home / "client.conf").write_text(client_file(client, server, "ENDPOINT", allowed="10.77.0.0/24"))
     for name in ("server.conf", "client.conf"):
         (rootless.home / name).chmod(0o644)
-    done = rootless.run([rootless.python, "-c", _PROGRAM, str(rootless.home), rootless.towpath, "", ""], timeout=90)
+    done = rootless.run([rootless.python, "-c", _PROGRAM, str(rootless.home), rootless.towpath, "", ""], timeout=120)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["uid"] != 0
@@ -83,7 +82,7 @@ def test_a_closed_node_is_named_with_what_opens_it(rootless: Rootless, tmp_path:
         env=rootless.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert ended.returncode == 125
     assert "/dev/net/tun may not be opened by this user" in ended.stderr

@@ -26,7 +26,7 @@ def write(path, text):
     with open(path, "w") as file:
         file.write(text)
 
-def connect(address, port, kind=socket.SOCK_STREAM, seconds=5, protocol=0):
+def connect(address, port, kind=socket.SOCK_STREAM, seconds=60, protocol=0):
     # What connecting, or sending a datagram and waiting for what comes back, ends with.
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind, protocol) as s:
         s.settimeout(seconds)

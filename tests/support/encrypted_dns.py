@@ -8,9 +8,9 @@ from pathlib import Path
 
 import trustme
 
-from towpath.testing import Command
+from towpath.testing import Command, LabHost
 
-__all__ = ["NAME", "QUIC_SERVER", "Certificates", "quic_server", "unbound"]
+__all__ = ["NAME", "QUIC_SERVER", "Certificates", "quic_server", "unbound", "use_resolver"]
 
 NAME = "resolver.test"
 
@@ -105,3 +105,8 @@ def unbound(certificates: Certificates, address: str, *more: str) -> Command:
 def quic_server(certificates: Certificates) -> Command:
     """A server over QUIC that gives every name the address 192.0.2.130."""
     return Command(command=(sys.executable, "-c", QUIC_SERVER, str(certificates.both)))
+
+
+def use_resolver(host: LabHost, address: str) -> None:
+    """Has a host ask this name server, and no other."""
+    host.call(Path("/etc/resolv.conf").write_text, f"nameserver {address}\n")

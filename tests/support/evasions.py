@@ -15,7 +15,7 @@ def tell(action):
     except OSError as error:
         print("lost" if isinstance(error, ssl.SSLError) else errno.errorcode.get(error.errno, str(error)), flush=True)
 
-def dial(host, port, seconds=5):
+def dial(host, port, seconds=60):
     s = socket.create_connection((host, port), seconds)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return s
@@ -29,13 +29,35 @@ def everything(s):
         data += b"(cut)"
     return data
 
-def http(host, port, *pieces, pause=0.05):
+def heads(s, count):
+    # The first lines of `count` answers, or of as many as came before the end.
+    data = b""
+    while len(found := re.findall(rb"HTTP/1\.1 ([^\r]+)\r\n", data)) < count:
+        try:
+            part = s.recv(65536)
+        except ConnectionResetError:
+            part = b""
+        if not part:
+            break
+        data += part
+    return [f"HTTP/1.1 {line.decode()}" for line in found]
+
+def http(host, port, *pieces, answers=9):
+    # Sends one request in pieces, and hears `answers` or what comes until the end.
     with dial(host, port) as s:
         for piece in pieces:
             s.sendall(piece)
-            time.sleep(pause if len(pieces) > 1 else 0)
-        s.settimeout(0.3)
-        return [line.decode() for line in re.findall(rb"HTTP/1\.1 [^\r]+", everything(s))]
+            time.sleep(0.001 if len(pieces) > 1 else 0)
+        return heads(s, answers)
+
+def in_turn(host, port, *requests):
+    # Sends each request when the one before has been answered, so that no two come together.
+    with dial(host, port) as s:
+        found = []
+        for request in requests:
+            s.sendall(request)
+            found += heads(s, 1)
+        return found
 
 def hello(name):
     context = ssl.create_default_context()
@@ -74,14 +96,14 @@ def question(name, kind=1, klass=1, flags=0x0100, counts=(1, 0, 0, 0), tail=b"")
     labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split(".") if part) + b"\0"
     return struct.pack(">HHHHHH", 0x1234, flags, *counts) + labels + struct.pack(">HH", kind, klass) + tail
 
-def ask(server, data, seconds=1):
+def ask(server, data, seconds=60):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         s.settimeout(seconds)
         s.sendto(data, (server, 53))
         return s.recv(65535)
 
-def ask_stream(server, data):
-    with dial(server, 53) as s:
+def ask_stream(server, data, seconds=60):
+    with dial(server, 53, seconds) as s:
         s.sendall(struct.pack(">H", len(data)) + data)
         return s.recv(65535)[2:]
 

@@ -38,9 +38,9 @@ def refused(error: TowpathError) -> None:
 
 def cycle(host_filter: HostFilter, times: int) -> None:
     for _ in range(times):
-        follow(host_filter.disable(), time.monotonic()).result(10)
+        follow(host_filter.disable(), time.monotonic()).result(60)
         try:
-            follow(host_filter.enable(), time.monotonic()).result(10)
+            follow(host_filter.enable(), time.monotonic()).result(60)
         except TowpathError as error:
             refused(error)
 

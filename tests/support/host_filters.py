@@ -20,7 +20,7 @@ from towpath.testing import Lab
 __all__ = ["HostFilterProcess", "on_node", "until"]
 
 _PROGRAM = str(Path(__file__).with_name("host_filter_program.py"))
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 def on_node(lab: Lab, node: str, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
@@ -37,7 +37,7 @@ def on_node(lab: Lab, node: str, command: Sequence[str], **options: Any) -> subp
     )
 
 
-def until(happened: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def until(happened: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Looks again and again, for what no event tells of."""
     deadline = time.monotonic() + seconds
     while not happened():
@@ -94,7 +94,9 @@ class HostFilterProcess:
 
     @property
     def said(self) -> list[dict[str, Any]]:
-        """What filters said through `say`, in order."""
+        """What filters have said through `say` until now, in order."""
+        if self.process.poll() is None:
+            self.outcome(self.order("mark"))
         return [json.loads(line.partition("said ")[2]) for line in self.lines if "said {" in line]
 
     def until_said(self, enough: Callable[[list[dict[str, Any]]], bool], what: str) -> list[dict[str, Any]]:

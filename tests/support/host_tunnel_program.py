@@ -1,8 +1,9 @@
 """Holds a tunnel on the host it runs on: ``python -m tests.support.host_tunnel_program TARGET DEVICE [WORD ...]``.
 
-Words: `kill-switch`, `on-demand`, `idle` (it is not started). It writes "up", or what was wrong; for each line of its
-input the status as JSON, and for "stop", "start", "begin" (nobody waits), "starts" (a thousand, by eight threads) and
-"jump" (the clock that counts sleep is half a minute ahead of what it was) what became of that.
+Words: `kill-switch`, `on-demand`, `kernel` (which speaks, where it can), `idle` (it is not started), `hurry`
+(connecting has 2 s in place of 60). It writes "up", or what was wrong; for each line of its input the status as JSON, and for
+"stop", "start", "begin" (nobody waits), "starts" (a thousand, by eight threads) and "jump" (the clock that counts sleep
+is half a minute ahead of what it was) what became of that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from towpath.errors import TowpathError
-from towpath.hosting import tunnel_session
+from towpath.hosting import tunnel_machine, tunnel_session
 from towpath.hosting.bundle import find_tunnel
 from towpath.hosting.host_tunnel import HostTunnel
 
@@ -35,8 +36,14 @@ def start(tunnel: HostTunnel) -> None:
 
 def main() -> None:
     target, device, *words = sys.argv[1:]
+    if "hurry" in words:
+        tunnel_machine.CONNECT_SECONDS = 2.0
     tunnel = HostTunnel(
-        find_tunnel(target), device=device, kill_switch="kill-switch" in words, on_demand="on-demand" in words
+        find_tunnel(target),
+        device=device,
+        kill_switch="kill-switch" in words,
+        on_demand="on-demand" in words,
+        implementation="kernel" if "kernel" in words else "userspace",
     )
     if "idle" not in words:
         start(tunnel)

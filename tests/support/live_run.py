@@ -37,7 +37,7 @@ class Manager:
 
     def hear(self) -> dict[str, Any]:
         """The next thing that was asked for."""
-        self._ours.settimeout(5)
+        self._ours.settimeout(60)
         while b"\n" not in self._heard:
             self._heard += self._ours.recv(4096)
         line, _, self._heard = self._heard.partition(b"\n")

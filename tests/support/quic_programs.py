@@ -25,7 +25,7 @@ from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
-def handshake(link, peer, name, seconds=1.0):
+def handshake(link, peer, name, seconds):
     # One connection over `link`: whether its handshake came about.
     configuration = QuicConfiguration(is_client=True, alpn_protocols=["x"], server_name=name)
     configuration.verify_mode = ssl.CERT_NONE
@@ -54,6 +54,7 @@ def handshake(link, peer, name, seconds=1.0):
 peer = (socket.gethostbyname(sys.argv[1]), 443)
 link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 link.connect(peer)
-for name in sys.argv[2:]:
-    print(name, handshake(link, peer, name), flush=True)
+for word in sys.argv[2:]:
+    name, _, seconds = word.partition("@")  # how long to wait, where silence is an answer
+    print(name, handshake(link, peer, name, float(seconds or 60)), flush=True)
 """

@@ -60,7 +60,7 @@ WORDS = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PI
 started, captures = {}, {}
 
 def run(host, argv, words, environment):
-    done = lab[host].run(argv, input=words, timeout=60, env=environment)
+    done = lab[host].run(argv, input=words, timeout=120, env=environment)
     return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
 
 def start(host, argv, environment):
@@ -174,7 +174,7 @@ class RootlessLab:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._owner.communicate(timeout=30)
+        self._owner.communicate(timeout=60)
 
     def command(self, source: str | Sequence[str], *options: str) -> list[str]:
         """The command line of a run of a Python program, or of words."""

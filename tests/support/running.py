@@ -47,7 +47,7 @@ class Runner:
         self.host = lab[host]
         self._report = folder / "report.jsonl"
 
-    def __call__(self, *options: str, command: list[str] | str, timeout: float = 30, **more: Any) -> Finished:
+    def __call__(self, *options: str, command: list[str] | str, timeout: float = 120, **more: Any) -> Finished:
         """Runs `command` (a list, or a line for the shell) under `towpath run OPTIONS`, with a JSON report."""
         words = ["sh", "-c", command] if isinstance(command, str) else command
         self._report.unlink(missing_ok=True)

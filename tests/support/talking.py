@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from tests.support.running import python
 
-__all__ = ["TALK", "talk"]
+__all__ = ["talk"]
 
 TALK = """
 import socket, sys, time
-kind, host, port, *words = sys.argv[1:]
+patience, kind, host, port, *words = sys.argv[1:]
 family, _, _, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
 s = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-s.settimeout(3)
+s.settimeout(float(patience))
 try:
     s.connect(address)
     if kind == "tcp":
@@ -30,6 +30,6 @@ except OSError as error:
 """
 
 
-def talk(*words: object) -> list[str]:
-    """A program that says words to a host and prints what it hears, or how it failed."""
-    return [*python(TALK), *(str(word) for word in words)]
+def talk(*words: object, patience: float = 60) -> list[str]:
+    """A program that says words to a host and prints what it hears, or how it failed; silence is one way to."""
+    return [*python(TALK), str(patience), *(str(word) for word in words)]

@@ -25,6 +25,7 @@ __all__ = [
     "INNER4",
     "INNER6",
     "PLAN",
+    "SIGN",
     "Capture",
     "Key",
     "TunnelLab",
@@ -75,19 +76,28 @@ class Changed(WireGuard):
 """
 
 
+SIGN = "10.78.0.9"
 _LATER = """\
-        changed = structs.replace(settings, {changes})
-        change = super().set_settings
-        self.tunnel.later(1.0, lambda: asyncio.get_running_loop().create_task(change(changed)))
+        self._later = structs.replace(settings, {changes})
+        self._change = super().set_settings
+
+    def _send(self, packets):
+        if self._later is not None and any(one[16:20] == bytes(({sign})) for each in packets for one in each.split()):
+            asyncio.get_running_loop().create_task(self._change(self._later))
+            self._later = None
+        super()._send(packets)
 """
 
 
 def provider_with(folder: Path, changes: str, later: str = "") -> Path:
-    """A provider that speaks WireGuard, and whose settings have these fields besides, and `later` others instead."""
+    """A provider that speaks WireGuard, and whose settings have these fields besides.
+
+    After a datagram to `SIGN`, they have those of `later` instead.
+    """
     path = folder / "changed.py"
     text = _PROVIDER.format(changes=changes)
     if later:
-        text = text.replace("        pass\n", _LATER.format(changes=later))
+        text = text.replace("        pass\n", _LATER.format(changes=later, sign=SIGN.replace(".", ", ")))
     path.write_text(text)
     return path
 
@@ -128,7 +138,7 @@ def client_file(
     )
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """Waits for a condition; what it gave."""
     end = time.monotonic() + seconds
     while not (found := condition()):

@@ -33,7 +33,7 @@ async def serve(where: str) -> None:
 
 async def watch(where: str) -> None:
     """Holds an idle connection until it ends."""
-    impatient = AuthenticatedWebSocket(SECRET, interval=0.5, patience=1.0)
+    impatient = AuthenticatedWebSocket(SECRET, interval=0.5, patience=2.0)
     async with Connection(f"ws://{where}/", Parameters.websocket(framers=[impatient])) as connection:
         await connection.send(WebSocket.text("word"))
         say("ready", (await connection.receive_message()).content.decode())

@@ -28,7 +28,7 @@ CASES = [
 @pytest.mark.parametrize("program", CASES)
 def test_a_case_runs(program: str) -> None:
     command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
 
 

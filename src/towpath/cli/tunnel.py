@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any
 
+from towpath.cli.table import clean
 from towpath.errors import ConfigInvalid, TowpathError
 
 __all__ = ["add"]
@@ -23,6 +24,27 @@ examples:
   towpath tunnel status --watch                of the tunnels of this user that run
   towpath tunnel capture -w inner.pcapng       what passes inside, for Wireshark, until ^C
 """
+_OF_KEYGEN = """\
+examples:
+  towpath tunnel keygen --json | jq -r .public_key
+  towpath tunnel keygen --psk >> wg0.conf      as a line of a [Peer]
+"""
+_OF_CHECK = """\
+examples:
+  towpath tunnel check wg0.conf                exit 0: it can be used; 1: a line says what is wrong, and in which line
+  towpath tunnel check wg0.conf --json | jq .valid
+"""
+_OF_STATUS = """\
+examples:
+  towpath tunnel status
+  towpath tunnel status --watch --json | jq -c '.[] | [.tunnel, .state]'
+  sudo towpath tunnel status                   of root's: tunnels of the whole host
+"""
+_OF_CAPTURE = """\
+examples:
+  towpath tunnel capture -w inner.pcapng       until ^C, or the tunnel ends
+  towpath tunnel capture -w inner.pcapng --seconds 10 && tshark -r inner.pcapng
+"""
 _INTERVAL = 1.0
 
 
@@ -32,22 +54,25 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    keygen = actions.add_parser("keygen", help="make a key pair for WireGuard")
+    def action(name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+        return actions.add_parser(name, help=summary, epilog=examples, formatter_class=parser.formatter_class)
+
+    keygen = action("keygen", "make a key pair for WireGuard", _OF_KEYGEN)
     keygen.add_argument("--psk", action="store_true", help="a preshared key instead")
     keygen.add_argument("--json", action="store_true", help="print one JSON object")
     keygen.set_defaults(call=_keygen)
 
-    check = actions.add_parser("check", help="say what is wrong with a tunnel's file (exit 1), or what it is (exit 0)")
+    check = action("check", "say what is wrong with a tunnel's file (exit 1), or what it is (exit 0)", _OF_CHECK)
     check.add_argument("file", metavar="FILE", help="a wg-quick file, or what --tunnel takes")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(call=_check)
 
-    status = actions.add_parser("status", help="the tunnels of this user that run: state, peers, bytes, drops, path")
+    status = action("status", "the tunnels of this user that run: state, peers, bytes, drops, path", _OF_STATUS)
     status.add_argument("--watch", action="store_true", help="again every second, until ^C")
     status.add_argument("--json", action="store_true", help="print a JSON list; with --watch one a line")
     status.set_defaults(call=_status)
 
-    capture = actions.add_parser("capture", help="write the packets inside of a tunnel to a pcapng file")
+    capture = action("capture", "write the packets inside of a tunnel to a pcapng file", _OF_CAPTURE)
     capture.add_argument("-w", dest="file", metavar="FILE", required=True, help="where to; it must not exist yet")
     capture.add_argument("--pid", type=int, metavar="PID", help="of the tunnel's process, where several run")
     capture.add_argument("--seconds", type=float, metavar="S", help="end after so long (default: at ^C)")
@@ -92,7 +117,7 @@ def _check(options: argparse.Namespace) -> int:
         return 0
     for key, value in found.items():
         lines = value if isinstance(value, list) and key in ("peers", "ignored") else [value]
-        for line in lines:
+        for line in lines if lines != [[]] else []:
             words = ", ".join(map(str, line)) if isinstance(line, list) else line
             print(f"{key.replace('_', ' '):<12} {words}")
     return 0
@@ -181,38 +206,57 @@ def _described(one: dict[str, Any]) -> str:
         lines.append(f"  last error    {error['reason']} ({error['cause']})")
     if one.get("network") is False:
         lines.append("  network       there is none: no default route by a link that carries anything")
-    if one.get("implementation"):
-        kernel = {
-            "True": "; the kernel's own is not used",
-            "False": "; this kernel has none of its own",
-        }.get(str(one.get("kernel_has_wireguard")), "")
-        lines.append(f"  spoken by     {one['implementation']}{kernel}")
+    lines.append(f"  spoken by     {_spoken_by(one)}")
     lines += [f"  path          from {path['from']} to {path['to']}" for path in one.get("paths", [])]
     names = one.get("names")
     if names:
         domains = names["domains"]
         whose = "all" if domains is None else " and ".join(domains) or "none"
         lines.append(f"  names         {whose}, of {', '.join(names['servers'])}")
-    for peer in one.get("peers", []):
-        last = f"{_ago(peer['last_handshake'])} ago" if peer.get("last_handshake") else "never"
-        lines.append(f"  peer          {peer['public_key']} at {peer['endpoint']}")
-        lines.append(
-            f"                handshake {last} ({peer['handshakes']} in all), {_bytes(peer['received'])} in, "
-            f"{_bytes(peer['sent'])} out"
-        )
-    packets = one.get("packets")
+    peers = one.get("peers")
+    for peer in peers if isinstance(peers, list) else []:
+        lines += _peer(peer)
+    packets = _counts(one.get("packets"))
     if packets:
+        bytes_in, bytes_out = (_bytes(packets.get(key, 0)) for key in ("bytes_in", "bytes_out"))
         lines.append(
-            f"  inside        {packets['packets_in']} packets in ({_bytes(packets['bytes_in'])}), "
-            f"{packets['packets_out']} out ({_bytes(packets['bytes_out'])})"
+            f"  inside        {packets.get('packets_in', 0)} packets in ({bytes_in}), "
+            f"{packets.get('packets_out', 0)} out ({bytes_out})"
         )
-    drops = {**one.get("drops", {})}
-    if packets and packets["refused"]:
-        drops["refused by the device"] = packets["refused"]
-    drops |= {"no room to send": sum(link["dropped"] for link in one.get("links", []))}
+    drops = _counts(one.get("drops"))
+    drops["refused by the device"] = packets.get("refused", 0)
+    links = one.get("links")
+    drops["no room to send"] = sum(_counts(link).get("dropped", 0) for link in links or () if isinstance(links, list))
     said = ", ".join(f"{cause} {count}" for cause, count in drops.items() if count)
     lines.append(f"  dropped       {said or 'nothing'}")
-    return "\n".join(lines)
+    return clean("\n".join(lines))
+
+
+def _counts(told: Any) -> dict[str, int]:
+    """The counters in what a provider's process tells, which may be anything."""
+    counted = told.items() if isinstance(told, dict) else ()
+    return {str(name): value for name, value in counted if isinstance(value, int) and abs(value) < 1 << 64}
+
+
+def _peer(peer: Any) -> list[str]:
+    """As our providers tell of one; what another author's tells is shown as it is."""
+    try:
+        last = f"{_ago(peer['last_handshake'])} ago" if peer.get("last_handshake") else "never"
+        counted = f" ({peer['handshakes']} in all)" if "handshakes" in peer else ""
+        return [
+            f"  peer          {peer['public_key']} at {peer['endpoint']}",
+            f"                handshake {last}{counted}, {_bytes(peer['received'])} in, {_bytes(peer['sent'])} out",
+        ]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return [f"  peer          {json.dumps(peer)}"]
+
+
+def _spoken_by(one: dict[str, Any]) -> str:
+    if one.get("implementation") == "kernel":
+        return "the kernel"
+    other = {True: "; the kernel's own is not used", False: "; this kernel has none of its own"}
+    known = one.get("kernel_has_wireguard")
+    return "Towpath, in user space" + (other[known] if known is not None else "")
 
 
 def _ago(moment: float) -> str:
@@ -251,8 +295,10 @@ def _capture(options: argparse.Namespace) -> int:
     with file, made:
         file.write(pcapng.section("towpath tunnel capture") + pcapng.interface(pcapng.RAW_IP, "tunnel"))
         socket.send_fds(made, [b'{"ask": "capture"}\n'], [file.fileno()])
-        if not _read(made).get("capturing"):
-            raise ConfigInvalid("towpath tunnel capture", "the tunnel is not connected now")
+        answer = _read(made)
+        if not answer.get("capturing"):
+            os.unlink(options.file)
+            raise ConfigInvalid("towpath tunnel capture", str(answer.get("why_not") or "the tunnel cannot be captured"))
         print(f"capturing to {options.file}" + ("" if options.seconds else ", ^C ends it"), file=sys.stderr)
         end = time.monotonic() + options.seconds if options.seconds else None
         made.settimeout(options.seconds)

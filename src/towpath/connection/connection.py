@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from towpath.connection.arrival import Arrival
@@ -14,6 +13,7 @@ from towpath.connection.context import DEFAULT_CONTEXT, MessageContext
 from towpath.connection.endpoint import AddressEndpoint, Endpoint, UnixEndpoint
 from towpath.connection.establishment import Establishment
 from towpath.connection.events import BetterPath, ConnectionEvent, PathChanged, StateChanged, ViabilityChanged
+from towpath.connection.lifetime import Lifetime
 from towpath.connection.measurement import Measurement
 from towpath.connection.parameters import Parameters
 from towpath.connection.report import EstablishmentReport
@@ -37,7 +37,7 @@ _MAX_WHOLE = 1 << 24
 """Bytes of a message that `receive_message` puts together by itself."""
 
 
-class Connection:
+class Connection(Lifetime):
     """A byte stream or a sequence of messages with one peer. ::
 
         async with Connection("news.example:443", Parameters.tls(framers=[Lines()])) as connection:
@@ -283,25 +283,6 @@ class Connection:
     def transferred(self) -> Measurement | None:
         """The measurement of everything since ready, `None` before."""
         return self._whole
-
-    async def __aenter__(self) -> Connection:
-        try:
-            await self.ready()
-        except BaseException:
-            self.force_cancel()
-            await self.closed()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.cancel()
-        try:
-            await self.closed()
-        except BaseException:
-            self.force_cancel()
-            raise
 
     def __repr__(self) -> str:
         return f"<Connection {self.endpoint} {self.state}>"

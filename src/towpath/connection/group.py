@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
-from types import TracebackType
 
 from towpath.connection.arrival import Arrival
 from towpath.connection.connection import Connection
 from towpath.connection.endpoint import Endpoint
+from towpath.connection.lifetime import Lifetime
 from towpath.connection.parameters import Parameters
 from towpath.connection.quic_channel import QuicStreamChannel
 from towpath.connection.quic_link import QuicLink
@@ -22,7 +22,7 @@ from towpath.protocols.quic import Quic, QuicDetails
 __all__ = ["ConnectionGroup"]
 
 
-class ConnectionGroup:
+class ConnectionGroup(Lifetime):
     """One QUIC connection whose streams are connections of their own. ::
 
         async with ConnectionGroup("news.example:443", Parameters.quic(alpn=["news"])) as group:
@@ -155,25 +155,6 @@ class ConnectionGroup:
     async def closed(self) -> None:
         """Returns when nothing of it is left."""
         await self.datagrams.closed()
-
-    async def __aenter__(self) -> ConnectionGroup:
-        try:
-            await self.ready()
-        except BaseException:
-            self.force_cancel()
-            await self.closed()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.cancel()
-        try:
-            await self.closed()
-        except BaseException:
-            self.force_cancel()
-            raise
 
     def __repr__(self) -> str:
         return f"<ConnectionGroup {self.endpoint} {self.state}>"

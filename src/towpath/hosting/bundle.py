@@ -108,6 +108,15 @@ def find_tunnel(text: str, where: str = "--tunnel") -> Bundle:
             reason = f"{text} is no file" if os.path.exists(text) else f"there is no file {text}"
             raise ConfigInvalid(where, reason, "a wg-quick file, as a provider of WireGuard gives it")
         text = f"wireguard:{text}"
+    elif ":" not in text and os.path.isfile(text) and not text.endswith(".py"):
+        hint = "a wg-quick file's name ends in .conf, a script's in .py"
+        if text.endswith(".ovpn"):
+            hint = "OpenVPN is not spoken here: ask for a file of WireGuard, whose name ends in .conf"
+        raise ConfigInvalid(where, f"{text} is no file of a tunnel that is known", hint)
+    elif os.path.isfile(f"{text}.conf"):
+        raise ConfigInvalid(where, f"there is no extension {text!r}", f"is it {text}.conf?")
+    elif _is_name(text) and os.path.exists(f"/etc/wireguard/{text}.conf"):
+        raise ConfigInvalid(where, f"there is no extension {text!r}", f"is it /etc/wireguard/{text}.conf?")
     return find_bundle(text, where, "packet-tunnel")
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from towpath.dns_proxy.cache import Entry, WireCache
 from towpath.dns_proxy.groups import Group, Groups, Standing
 from towpath.errors import PeerViolation
-from towpath.hosting.dns_exchange import NO_SOCKET, Ask, Exchanges, Server
+from towpath.hosting.dns_exchange import NO_SOCKET, Exchanges
+from towpath.hosting.dns_links import Ask, Server
 from towpath.hosting.dns_validation import Validation
 from towpath.hosting.loop import Loop, Patience
 from towpath.wire.dns import extended_error, parse_answer

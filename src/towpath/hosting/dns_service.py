@@ -16,7 +16,8 @@ from towpath.wire import dns, dns_message, dns_scan
 from towpath.wire.address import pack
 
 if TYPE_CHECKING:
-    from towpath.hosting.dns_exchange import Exchanges, Server
+    from towpath.hosting.dns_exchange import Exchanges
+    from towpath.hosting.dns_links import Server
     from towpath.hosting.dns_provider import DnsProvider
     from towpath.hosting.loop import Loop
     from towpath.providers.dns import Answer, Refuse
@@ -42,7 +43,8 @@ Refused = Callable[[str], None]
 class NameService:
     """Answers questions. `admit` reads answers (see `NameResolver`); `noted` hears of entries that are given again.
 
-    `system` are the servers for every name, and groups for some domains, that a proxy's own settings win over.
+    `system` are the servers for every name, and groups for some domains, that a proxy's own settings win over. Without
+    a proxy, a name of one label is looked for in the domains of `search` before it is asked for as it is.
     """
 
     def __init__(
@@ -56,9 +58,11 @@ class NameService:
         noted: Callable[[Entry], None] = lambda _entry: None,
         may_renew: Callable[[bytes], bool] = lambda _question: True,
         answered: Callable[[Server, float], None] = lambda _server, _seconds: None,
+        search: Callable[[], Sequence[str]] = lambda: (),
         say: Callable[[str, str], None] = lambda _level, _text: None,
     ) -> None:
         self.cache = WireCache()
+        self._search = search
         self._system, self._domains = system
         self._admit = admit
         self._proxy = proxy
@@ -139,7 +143,8 @@ class NameService:
         if entry is not None:
             self._give(asked, question, entry, refused)
         elif proxy is None:
-            self._forward(asked, question, key, None, refused)
+            short = "." not in question.name.rstrip(".")
+            self._complete(asked, question, key, refused, self._search() if short else ())
         else:
             self._consult(proxy, asked, question, key, describe, refused)
         if self.cache.to_renew:
@@ -265,6 +270,35 @@ class NameService:
             self._give(asked, question, self._keep(asked, key, scanned._replace(ttl=ttl)), refused)
 
         self.resolver.resolve(target + key[-1:], alias, found, keep=False, screen=False)
+
+    def _complete(
+        self, asked: Asked, question: dns.Question, key: bytes, refused: Refused, domains: Sequence[str]
+    ) -> None:
+        """Looks for a short name in each of `domains`, then as it is. What one has is answered as an alias."""
+        if not domains:
+            self._forward(asked, question, key, None, refused)
+            return
+        whole = f"{question.name}.{domains[0]}".lower()
+        try:
+            labels = dns_message.labels_of(whole)
+        except (Misuse, PeerViolation):
+            self._complete(asked, question, key, refused, domains[1:])  # it would be too long
+            return
+
+        def found(entry: Entry | None, _trouble: str) -> None:
+            if entry is None or entry.body[1] & 0xF or entry.refusal:
+                self._complete(asked, question, key, refused, domains[1:])
+                return
+            try:
+                made = _behind(asked.data, question, labels, _ALIAS_TTL, entry)
+                scanned = self._admit(question.name, made, question.end)
+            except PeerViolation as violation:
+                asked.reply(dns.failure(asked.data, question, f"the name {whole}: {violation}"))
+                return
+            ttl = min(_ALIAS_TTL, max(0, entry.expires - int(time.monotonic())))
+            self._give(asked, question, self._keep(asked, key, scanned._replace(ttl=ttl)), refused)
+
+        self.resolver.resolve(dns_message.flat(labels) + key[-5:], whole, found)
 
     def _forward(self, asked: Asked, question: dns.Question, key: bytes, group: Group | None, refused: Refused) -> None:
         if not self.direct and group is None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from towpath.hosting.dns_exchange import Server
+from towpath.hosting.dns_links import Server
 
 if TYPE_CHECKING:
     from towpath.dns_proxy.cache import Entry

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from towpath.errors import HostFault, PeerViolation
+from towpath.errors import HostFault
 from towpath.hosting.host_flows import HostFlows, Key
+from towpath.hosting.host_names import learn_from
 from towpath.hosting.host_rules import ALIVE, Hook, Step, host_lines, quiet_lines, step_transactions
 from towpath.hosting.loop import IN, Loop, Timer
 from towpath.hosting.names import NameEvidence
@@ -17,7 +17,7 @@ from towpath.hosting.owners import as_seen, host_owners
 from towpath.kernel import system
 from towpath.kernel.scope import REPEAT
 from towpath.providers.flow import Address, Flow, Owner
-from towpath.wire import dns, ip
+from towpath.wire import ip
 
 if TYPE_CHECKING:
     from towpath.hosting.filters import Filters
@@ -142,16 +142,7 @@ class HostAttachment:
 
     def _answers(self, _events: int) -> None:
         for packet in self._log.receive():
-            try:
-                answer = dns.parse_answer(ip.parse(packet).payload)
-            except PeerViolation:
-                continue
-            found = [
-                (socket.inet_pton(socket.AF_INET6 if ":" in one.address else socket.AF_INET, one.address), one.ttl)
-                for one in answer.addresses
-            ]
-            if found:
-                self._names.learn(answer.name, found)
+            learn_from(packet, self._names)
 
     def set_mark(self, key: system.conntrack.FlowKey, mark: int, mask: int) -> bool:
         """Marks a flow that the kernel carries; what is refused is said."""
@@ -167,6 +158,8 @@ class HostAttachment:
         inward = hook not in (_FORWARD, _OUTPUT)
         names = () if inward else self._names.of(destination)
         owner, unknown = self._owner(key, hook, inward)
+        if owner is not None:
+            names = self._names.meant_by(owner.pid, names)
         return Flow(
             number=self._filters.number(),
             transport="tcp" if protocol == ip.TCP else "udp",

@@ -47,11 +47,19 @@ class HostDns:
 
     `start` and `close` may be called from any thread and give futures. `on_failure` is for a proxy that fails: "pass"
     forwards, "block" answers SERVFAIL. `sleep` and `wake` tell the proxy of the machine's sleep, as logind does where
-    it runs; systemd-resolved, where it runs, forgets its answers at the start and the end. `say(level, text)` is called
-    in a thread of its own.
+    it runs; systemd-resolved, where it runs, forgets its answers at the start and the end. `asked(pid, name)` hears of
+    every question whose program is known, which costs a look at the program of each. `asked` and `say(level, text)` are
+    called in a thread of its own.
 
-    Make it while this process has one thread, for it forks. Raises `Misuse` otherwise. Needs the right to change the
-    namespace's nftables (CAP_NET_ADMIN).
+    Make it while this process has one thread, for it forks. Raises `Misuse` otherwise. The thread begins with `start`.
+    Needs the right to change the namespace's nftables (CAP_NET_ADMIN).
+
+    With a filter of the same host, which then knows which of the names of an address a program meant::
+
+        host_filter = HostFilter([find_bundle("no_ads.py")], "pass")
+        host_dns = HostDns(find_bundle("secure_dns:ads.toml", "--dns", "dns-proxy"), asked=host_filter.asked)
+        with host_filter, host_dns:
+            ...
     """
 
     def __init__(
@@ -60,12 +68,14 @@ class HostDns:
         on_failure: OnFailure = "block",
         *,
         exempt: Sequence[int] = (),
+        asked: Callable[[int, str], object] | None = None,
         say: Callable[[str, str], None] | None = None,
         resolv_conf: str = RESOLV_CONF,
     ) -> None:
         self._bundle = bundle
         self._on_failure: OnFailure = on_failure
         self._exempt = tuple(exempt)
+        self._asked = asked
         self._say = say or write
         self._resolv_conf = resolv_conf
         self._attachment: NameRedirect | None = None
@@ -74,10 +84,12 @@ class HostDns:
         self._flushing: threading.Thread | None = None
         self._thread = HostThread("HostDns")
         self._loop = self._thread.loop
+        self._thread.prepare("towpath-host-dns", self._stop, self._clean, self._watch_sleep)
+
+    def _watch_sleep(self) -> None:
         self._sleep_watch = system.sleep_watch.SleepWatch(
             lambda done: self._loop.post(lambda: self._asleep(done)), self.wake
         )
-        self._thread.begin("towpath-host-dns", self._stop, self._clean)
 
     def start(self) -> Future[None]:
         """Starts the proxy and, when it has started, redirects to it. Fails with what kept it from that."""
@@ -96,23 +108,21 @@ class HostDns:
 
         The future gives how many that were, or fails with `Misuse` for what is no name.
         """
-        future: Future[int] = Future()
 
-        def flush() -> None:
+        def flush(future: Future[int]) -> None:
             system.resolved.flush()
             try:
                 future.set_result(self._provider.flush(names) if self._provider else 0)
             except (Misuse, PeerViolation) as error:
                 future.set_exception(error)
 
-        self._loop.post(flush)
-        return future
+        return self._thread.submit(flush)
 
     def rates(self) -> Future[dict[str, int]]:
         """How many questions the cache has answered, see `WireCache.rates`."""
-        future: Future[dict[str, int]] = Future()
-        self._loop.post(lambda: future.set_result(self._attachment.rates() if self._attachment else {}))
-        return future
+        return self._thread.submit(
+            lambda future: future.set_result(self._attachment.rates() if self._attachment else {})
+        )
 
     def close(self) -> Future[None]:
         """Redirects no more, and ends the proxy. Further calls give the same future."""
@@ -173,6 +183,7 @@ class HostDns:
             FOR_PROXY,
             proxy=provider,
             exempt=self._exempt,
+            asked=self._asked,
             resolv_conf=self._resolv_conf,
             say=self._say,
         )

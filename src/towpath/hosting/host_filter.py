@@ -53,11 +53,13 @@ class HostFilter:
     unchanged. Nothing is acknowledged in the name of a receiver that has not got it, so a program that waits for an
     acknowledgement before it sends more (RFC 9293, section 3.7.4) is judged by what it sent first: after a second
     `data_complete` asks for the last word. A flow that is dropped after it has begun is reset when one of its packets
-    comes next. Names are learnt from DNS answers that pass; `handle_name` is not asked. Reports count the bytes of
-    whole packets, as connection tracking does. A program that was left unanswered (`Drop(silent=True)`) is not asked
-    about again while it repeats itself.
+    comes next. Names are learnt from DNS answers that pass, over UDP and TCP; `handle_name` is not asked. Where names
+    share an address, a `HostDns(..., asked=host_filter.asked)` of this process tells which of them a program meant.
+    Reports count the bytes of whole packets, as connection tracking does. A program that was left unanswered
+    (`Drop(silent=True)`) is not asked about again while it repeats itself.
 
-    Make it while this process has one thread: its workers are forked from a copy of it. Raises `Misuse` otherwise.
+    Make it while this process has one thread: its workers are forked from a copy of it. Raises `Misuse` otherwise. Its
+    own thread begins with `start`, so that a `HostDns` or a `HostTunnel` can be made beside it before.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class HostFilter:
         self._outcomes: set[_Outcome] = set()
         self._thread = HostThread("HostFilter")
         self._loop = self._thread.loop
-        self._thread.begin("towpath-host-filter", self._end, self._clean)
+        self._thread.prepare("towpath-host-filter", self._end, self._clean)
 
     # Asked for by any thread.
 
@@ -113,6 +115,10 @@ class HostFilter:
     def reload(self, bundle: Bundle) -> Future[None]:
         """Takes over new code for the filter with the same id; the old serves until the new one has started."""
         return self._submit(lambda outcome: self._reload(bundle, outcome))
+
+    def asked(self, pid: int, name: str) -> None:
+        """A program asks for a name: of those that share an address it means this one. For `HostDns` to call."""
+        self._loop.post(lambda: self._names.asked(pid, name))
 
     def close(self) -> Future[None]:
         """`disable`, and the end of every worker and of the thread. Further calls give the same future."""

@@ -69,6 +69,7 @@ def host_lines(hooks: Sequence[Hook], queue: int, *, fail_open: bool) -> list[st
         out += [
             f"chain {hook} type filter hook {hook} priority {_PRIORITIES[hook]} policy accept",
             f"udp sport 53 ct direction reply log group {queue}",
+            f"tcp sport 53 ct direction reply log group {queue}",
             f"{_is('ct', ALLOWED)} accept",
             "goto inbound" if hook == "input" else "goto outbound",
         ]

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from towpath.errors import Misuse
 from towpath.hosting import imports, worker
@@ -24,12 +24,14 @@ __all__ = ["HostThread", "new_future", "nobody", "settle", "write"]
 
 _AT_EXIT = 10.0
 
+Outcome = TypeVar("Outcome")
+
 
 class HostThread:
-    """A loop, what workers are forked from, and the thread that `begin` starts.
+    """A loop, what workers are forked from, and the thread that starts when something is asked of it.
 
     To be made while this process has one thread: workers are forked from a copy of it. Raises `Misuse` otherwise, in
-    the name of `who`.
+    the name of `who`. Several can be made before the first of them starts its thread.
     """
 
     def __init__(self, who: str) -> None:
@@ -38,31 +40,45 @@ class HostThread:
         self._who = who
         self._lock = threading.Lock()
         self._closing: Future[None] | None = None
+        self._begun = False
         self._zygote = Zygote(worker.live, imports.close)
         self.loop = Loop()
         self.nursery = Nursery(self.loop, self._zygote)
 
-    def begin(self, name: str, end: Callable[[], None], clean: Callable[[], None]) -> None:
-        """Runs the loop in a thread called `name`.
+    def prepare(
+        self, name: str, end: Callable[[], None], clean: Callable[[], None], begin: Callable[[], None] = lambda: None
+    ) -> None:
+        """The thread will be called `name`.
 
-        `end` is called there when it is to be closed, and stops the loop when all has ended; `clean` when it has
-        stopped. At the exit of the process it is closed.
+        `begin` is called before it starts, by who starts it, and may start threads too. `end` is called in it when it
+        is to be closed, and stops the loop when all has ended; `clean` when it has stopped. At the exit of the process
+        it is closed.
         """
+        self._name = name
         self._end = end
         self._clean = clean
-        threading.Thread(target=self._run, name=name, daemon=True).start()
-        atexit.register(self._at_exit)
+        self._begin = begin
+
+    def _start(self) -> None:
+        """To be called with the lock."""
+        if not self._begun:
+            self._begun = True
+            self._begin()
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            atexit.register(self._at_exit)
 
     def abandon(self) -> None:
         """It is not to begin any more."""
         self._zygote.close()
         self.loop.close()
 
-    def submit(self, operation: Callable[[Future[None]], None]) -> Future[None]:
+    def submit(self, operation: Callable[[Future[Outcome]], None]) -> Future[Outcome]:
         """Calls `operation` in the thread, with the future that this gives. Once closed, that fails with `Misuse`."""
-        future = new_future()
+        future: Future[Outcome] = Future()
+        future.set_running_or_notify_cancel()
         with self._lock:
             if self._closing is None:
+                self._start()
                 self.loop.post(lambda: operation(future))
                 return future
         future.set_exception(Misuse(f"this {self._who} is closed"))
@@ -73,6 +89,7 @@ class HostThread:
         with self._lock:
             if self._closing is None:
                 self._closing = new_future()
+                self._start()
                 self.loop.post(self._end)
             return self._closing
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from towpath.errors import HostFault, TowpathError
+from towpath.errors import HostFault, Misuse, TowpathError
 from towpath.hosting.host_thread import HostThread, new_future, settle, write
 from towpath.hosting.name_redirect import FOR_TUNNEL, NameRedirect
 from towpath.hosting.system_dns import RESOLV_CONF
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from towpath.hosting.bundle import Bundle
     from towpath.providers.tunnel_settings import TunnelSettings
 
-__all__ = ["HostTunnel"]
+__all__ = ["HostTunnel", "Implementation"]
+
+Implementation: TypeAlias = Literal["userspace", "kernel"]
+"""Who speaks WireGuard: a confined process of ours, or the kernel, where it can."""
 
 
 class HostTunnel:
@@ -39,9 +42,14 @@ class HostTunnel:
     by itself is started again. `device` is the name of the interface. `say(level, text)` is called in the tunnel's own
     thread; callbacks of the futures run there too and must not wait.
 
+    With `implementation="kernel"` the kernel speaks WireGuard, where it has it and CAP_SYS_ADMIN is here too; where
+    not, the one in user space does, and that is said. Which of them it is, `status` tells. Raises `Misuse` for a
+    tunnel of another protocol.
+
     Where its settings name DNS servers, questions of the host's programs to port 53, whomever they address, are
     redirected to sockets of this process, and asked of these servers by the tunnel's device; names that are not for
-    them go to the host's own (see `towpath.hosting.tunnel_names`). Search domains are left to the host. `exempt` are
+    them go to the host's own (see `towpath.hosting.tunnel_names`). Names of one
+    label that the host's own search list does not complete are looked for in the settings' search domains. `exempt` are
     user ids whose questions are left alone: that of a resolver on this host. With a proxy of names besides
     (`towpath.hosting.host_dns.HostDns`), the proxy is asked first.
 
@@ -57,22 +65,29 @@ class HostTunnel:
         on_demand: bool = False,
         disconnect_on_sleep: bool = False,
         kill_switch: bool = False,
+        implementation: Implementation = "userspace",
         exempt: Sequence[int] = (),
         resolv_conf: str = RESOLV_CONF,
         say: Callable[[str, str], None] | None = None,
     ) -> None:
+        kernel = implementation == "kernel"
+        if kernel and "kernel-wireguard" not in bundle.manifest.capabilities:
+            raise Misuse(f"{bundle.manifest.id} does not claim kernel-wireguard: only its provider can speak it")
         self._say = say or write
         self._thread = HostThread("HostTunnel")
         try:
-            self._attachment = system.host_tunnel.HostTunnelDevice(device, kill_switch=kill_switch)
+            self._attachment = system.host_tunnel.HostTunnelDevice(device, kill_switch=kill_switch, kernel=kernel)
         except BaseException:
             self._thread.abandon()
             raise
+        if self._attachment.why_not:
+            self._say("warning", f"WireGuard is spoken in user space: {self._attachment.why_not}")
         self._loop = self._thread.loop
         self._exempt = tuple(exempt)
         self._resolv_conf = resolv_conf
         self._names: NameRedirect | None = None
         self._names_always = False
+        self._told_of_proxy = False
         self._waiting: list[Future[None]] = []
         self._leaving: list[Future[None]] = []
         self._session = TunnelSession(
@@ -85,10 +100,12 @@ class HostTunnel:
             disconnect_on_sleep=disconnect_on_sleep,
         )
         self._control = TunnelControl(self._loop, self._session)
+        self._thread.prepare("towpath-host-tunnel", self._end_all, self._clean, self._watch_sleep)
+
+    def _watch_sleep(self) -> None:
         self._sleep = system.sleep_watch.SleepWatch(
             lambda done: self._loop.post(lambda: self._session.sleep(done)), lambda: self._loop.post(self._session.wake)
         )
-        self._thread.begin("towpath-host-tunnel", self._end_all, self._clean)
 
     def start(self, options: dict[str, str] | None = None) -> Future[None]:
         """Connects; done when it is, or with the `TunnelFailed` that kept it from being so."""
@@ -100,15 +117,11 @@ class HostTunnel:
 
     def status(self) -> Future[dict[str, Any]]:
         """Figures of now, as `towpath tunnel status --json` shows them."""
-        future: Future[dict[str, Any]] = Future()
-        self._loop.post(lambda: self._session.status(future.set_result))
-        return future
+        return self._thread.submit(lambda future: self._session.status(future.set_result))
 
     def message(self, data: bytes) -> Future[bytes | None]:
         """Puts a message to the provider, and gives its answer; `None` where it has none within 30 s."""
-        future: Future[bytes | None] = Future()
-        self._loop.post(lambda: self._session.app_message(data, future.set_result))
-        return future
+        return self._thread.submit(lambda future: self._session.app_message(data, future.set_result))
 
     def close(self) -> Future[None]:
         """`stop`, and the end of the worker, the device and the thread. Further calls give the same future."""
@@ -161,6 +174,9 @@ class HostTunnel:
             settle(self._leaving, None)
 
     def _settled(self, settings: TunnelSettings | None) -> None:
+        if settings is not None and settings.proxy is not None and not self._told_of_proxy:
+            self._told_of_proxy = True
+            self._say("warning", "the tunnel names a proxy: programs of a host are not told of it, those of a run are")
         wanted = settings is not None and settings.dns is not None and bool(settings.dns.servers)
         always = settings is not None and leads_everywhere(settings)
         if self._names is not None and not (wanted and always is self._names_always):
@@ -176,6 +192,7 @@ class HostTunnel:
                     FOR_TUNNEL,
                     whom=self._whom,
                     interface_of=self._interface_of,
+                    search=self._search,
                     always=always,
                     exempt=self._exempt,
                     resolv_conf=self._resolv_conf,
@@ -187,6 +204,10 @@ class HostTunnel:
     def _whom(self, servers: list[str]) -> tuple[Group, Sequence[Group]]:
         plan = plan_names(self._session.settings, servers)
         return plan.rest, plan.domains
+
+    def _search(self) -> Sequence[str]:
+        dns = self._session.settings.dns if self._session.settings is not None else None
+        return dns.search_domains if dns is not None else ()
 
     def _interface_of(self, address: str) -> str | None:
         """The tunnel's device for a server that it leads to: another route of the host may be more specific."""

@@ -27,7 +27,7 @@ __all__ = ["Capability", "Inline", "Kind", "Manifest", "default_manifest", "inli
 
 Kind: TypeAlias = Literal["content-filter", "dns-proxy", "packet-tunnel"]
 Capability: TypeAlias = Literal[
-    "content-filter-provider", "dns-proxy", "packet-tunnel-provider", "prompt", "output", "listen"
+    "content-filter-provider", "dns-proxy", "packet-tunnel-provider", "prompt", "output", "listen", "kernel-wireguard"
 ]
 
 _PROVIDERS: dict[str, Capability] = {

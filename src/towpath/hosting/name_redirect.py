@@ -91,9 +91,11 @@ Whom = Callable[[list[str]], "tuple[Group, Sequence[Group]]"]
 class NameRedirect:
     """The sockets, what answers at them, and the table: made together and gone together.
 
-    `proxy` is asked, where there is one; `whom` says which servers are. The redirection holds while the table has an
-    element that is renewed every half second and lasts for 2, so that a process that hangs is passed by; or, with
-    `always`, while the process lives. `exempt` are user ids whose questions are left alone. Raises `HostFault`.
+    `proxy` is asked, where there is one; `whom` says which servers are, and `search` where short names are looked for.
+    The redirection holds while the table has an element that is renewed every half second and lasts for 2, so that a
+    process that hangs is passed by; or, with `always`, while the process lives. `exempt` are user ids whose questions
+    are left alone. `asked(pid, name)` hears of each question before its answer leaves, where its program is known.
+    Raises `HostFault`.
     """
 
     def __init__(
@@ -104,20 +106,23 @@ class NameRedirect:
         proxy: DnsProvider | None = None,
         whom: Whom = lambda servers: (system_group(servers), ()),
         interface_of: Callable[[str], str | None] = lambda _address: None,
+        search: Callable[[], Sequence[str]] = lambda: (),
         always: bool = False,
         exempt: Sequence[int] = (),
+        asked: Callable[[int, str], object] | None = None,
         resolv_conf: str = RESOLV_CONF,
         say: Callable[[str, str], None],
     ) -> None:
         self._loop = loop
+        self._asked = asked
         self._proxy = proxy
         self._whom = whom
         self._say = say
         self._resolv_conf = resolv_conf
         self._exchanges = asking(loop, proxy, Marked(redirection.own_mark, interface_of))
         found = whom(behind_stub(resolvers(resolv_conf)))
-        self._names = NameService(loop, found, self._exchanges, _admit, proxy=proxy, say=say)
-        self._listener = DnsListener(loop, self._names.cache, self._ask, direct=lambda: self._names.direct)
+        self._names = NameService(loop, found, self._exchanges, _admit, proxy=proxy, search=search, say=say)
+        self._listener = DnsListener(loop, self._names.cache, self._ask, direct=self._direct)
         port, self._sockets = _listen()
         for one in self._sockets:
             is_stream = one.type == socket.SOCK_STREAM
@@ -151,6 +156,10 @@ class NameRedirect:
         if self._proxy is not None:
             self._proxy.system_changed(system_settings(self._resolv_conf))
 
+    def _direct(self) -> bool:
+        """Who wants to hear of each question sees those that the cache answers, too."""
+        return self._names.direct and self._asked is None
+
     def _ask(self, asked: Asked) -> None:
         try:
             question = dns.parse_query(asked.data)
@@ -159,6 +168,9 @@ class NameRedirect:
             if answer is not None:
                 asked.reply(answer)
             return
+
+        if self._asked is not None and (found := self._owner(asked)[0]) is not None:
+            self._asked(found.pid, dns.policy_name(question))
 
         def describe() -> Question:
             assert self._proxy is not None

@@ -62,9 +62,9 @@ class TunnelControl:
             if asked == "status":
                 self._session.status(lambda figures: self._answer(made, figures))
             elif asked == "capture" and descriptors:
-                begun = self._session.capture(descriptors[0])
-                self._capturing = made if begun else self._capturing
-                self._answer(made, {"capturing": begun})
+                why_not = self._session.capture(descriptors[0])
+                self._capturing = self._capturing if why_not else made
+                self._answer(made, {"capturing": not why_not, "why_not": why_not})
             else:
                 self._answer(made, {"error": "status or capture can be asked for"})
         finally:

@@ -80,7 +80,8 @@ class TunnelLinks:
                     else self._attachment.open_link(address, wanted.port)
                 )
             except OSError as error:
-                what = f"listen on port {wanted.port}" if wanted.listen else f"reach {wanted.host} ({address})"
+                by = f" ({address})" if address != wanted.host else ""
+                what = f"listen on port {wanted.port}" if wanted.listen else f"reach {wanted.host}{by}"
                 no_way = error.errno in _NO_WAY
                 cause = DisconnectCause.NO_NETWORK_AVAILABLE if no_way else DisconnectCause.CONFIGURATION_FAILED
                 reason = f"cannot {what}: {os.strerror(error.errno or 0)}"

@@ -9,12 +9,14 @@ import msgspec
 
 from towpath.errors import PeerViolation
 from towpath.hosting.messages import Begin, Broken, Ended, Said, Stop
+from towpath.providers.kernel_wireguard import KernelPeerFigures, KernelWireGuard
 from towpath.providers.tunnel_settings import TunnelSettings
 
 __all__ = [
     "AppAnswer", "AppMessage", "Applied", "ApplyWanted", "Cancelled", "Capture", "CaptureEnd", "FromTunnel",
-    "LinkClosed", "LinkOpened", "LinkWanted", "Loaded", "NetworkChanged", "Reasserting", "Sleep", "SleepDone", "Start",
-    "Started", "StatusAnswer", "StatusWanted", "ToTunnel", "TunOpened", "Wake", "from_tunnel", "to_tunnel",
+    "KernelPeers", "KernelPeersWanted", "KernelWanted", "LinkClosed", "LinkOpened", "LinkWanted", "Loaded",
+    "NetworkChanged", "Reasserting", "Sleep", "SleepDone", "Start", "Started", "StatusAnswer", "StatusWanted",
+    "ToTunnel", "TunOpened", "Wake", "from_tunnel", "to_tunnel",
 ]  # fmt: skip
 
 
@@ -23,9 +25,13 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class TunOpened(_Message, frozen=True):
-    """The queue of the device comes with it; `heads` as in `towpath.linux.tun.TunDevice`."""
+    """The queue of the device comes with it; `heads` as in `towpath.linux.tun.TunDevice`.
+
+    With `kernel` the device is the kernel's WireGuard: it waits to be told what to do, and nothing comes by the queue.
+    """
 
     heads: bool
+    kernel: bool = False
 
 
 class Start(_Message, frozen=True):
@@ -38,6 +44,11 @@ class Applied(_Message, frozen=True):
     number: int
     cause: int = 0
     reason: str = ""
+
+
+class KernelPeers(_Message, frozen=True):
+    number: int
+    peers: list[KernelPeerFigures]
 
 
 class LinkOpened(_Message, frozen=True):
@@ -105,6 +116,17 @@ class LinkWanted(_Message, frozen=True):
     listen: bool = False
 
 
+class KernelWanted(_Message, frozen=True):
+    """Makes the kernel's WireGuard be so; `Applied` is the answer."""
+
+    number: int
+    setup: KernelWireGuard
+
+
+class KernelPeersWanted(_Message, frozen=True):
+    number: int
+
+
 class LinkClosed(_Message, frozen=True):
     number: int
 
@@ -137,11 +159,11 @@ class StatusAnswer(_Message, frozen=True):
 
 ToTunnel = (
     Begin | TunOpened | Start | Applied | LinkOpened | Sleep | Wake | NetworkChanged | AppMessage | StatusWanted
-    | Capture | CaptureEnd | Stop
+    | Capture | CaptureEnd | KernelPeers | Stop
 )  # fmt: skip
 FromTunnel = (
     Broken | Loaded | Started | ApplyWanted | LinkWanted | LinkClosed | Reasserting | Cancelled | SleepDone | AppAnswer
-    | StatusAnswer | Said | Ended
+    | StatusAnswer | KernelWanted | KernelPeersWanted | Said | Ended
 )  # fmt: skip
 
 _to_tunnel = msgspec.msgpack.Decoder(list[ToTunnel])

@@ -17,6 +17,7 @@ from towpath.hosting import messages
 from towpath.hosting import tunnel_messages as told
 from towpath.hosting.link import WorkerLink
 from towpath.hosting.loop import IN
+from towpath.hosting.tunnel_kernel import TunnelKernel
 from towpath.hosting.tunnel_links import TunnelLinks
 from towpath.hosting.tunnel_machine import Action, SessionState, StartOutcome, TunnelMachine
 from towpath.kernel import system
@@ -81,6 +82,7 @@ class TunnelSession:
         self._available = True
         self._worker: WorkerLink | None = None
         self._links = TunnelLinks(loop, attachment)
+        self._kernel = TunnelKernel(loop, attachment, services.say)
         self._numbers = itertools.count(1)
         self._asked: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._parts: dict[int, bytes] = {}
@@ -130,6 +132,7 @@ class TunnelSession:
         """The machine has slept."""
         self._machine.wake(network=self._attachment.has_network())
         self._links.rebind()
+        self._kernel.rebind()
         self._proceed()
 
     def status(self, answer: Callable[[dict[str, Any]], None]) -> None:
@@ -143,7 +146,7 @@ class TunnelSession:
 
         def answered(figures: dict[str, Any]) -> None:
             timer.cancel()
-            answer(known | figures)
+            answer(figures | known)  # of who runs it a provider says nothing
 
         self._asked[number] = answered
         self._worker.send(told.StatusWanted(number))
@@ -162,10 +165,11 @@ class TunnelSession:
             "network": self._available,
             "last_error": failure and {"cause": failure.cause.words, "reason": str(failure)},
             "device": self._attachment.name,
+            "implementation": "kernel" if self._kernel.used else "userspace",
             "paths": self._links.paths,
             "names": _names(self.settings),
             "settings": make_plan(self.settings).text().splitlines() if self.settings is not None else [],
-        }
+        } | self._kernel.figures()
 
     def app_message(self, data: bytes, answer: Callable[[bytes | None], None]) -> None:
         """Puts a message to the provider; `answer` is called once, with `None` where it has none or does not run."""
@@ -177,12 +181,14 @@ class TunnelSession:
         self._loop.later(_REPLY_PATIENCE, lambda: _answer(self._answers.pop(number, None), None))
         self._worker.send(told.AppMessage(number, data))
 
-    def capture(self, descriptor: int) -> bool:
-        """Lets the provider's side write each packet to a capture file; False where none runs."""
+    def capture(self, descriptor: int) -> str | None:
+        """Lets the provider's side write each packet to a capture file; or why it cannot."""
+        if self._kernel.used:
+            return f"its packets are the kernel's: tcpdump -i {self._attachment.name} sees them"
         if self._worker is None:
-            return False
+            return "the tunnel is not connected now"
         self._worker.send_descriptor(told.Capture(), descriptor)
-        return True
+        return None
 
     def end_capture(self) -> None:
         if self._worker is not None:
@@ -256,8 +262,9 @@ class TunnelSession:
             told.from_tunnel,
         )
         self._links.begin(worker)
+        self._kernel.begin(worker)
         self._nursery.make(worker, self._bundle)
-        worker.send_descriptor(told.TunOpened(self._attachment.heads), self._attachment.queue)
+        worker.send_descriptor(told.TunOpened(self._attachment.heads, self._kernel.used), self._attachment.queue)
         worker.send(told.Start(options))
 
     def _kill(self) -> None:
@@ -265,6 +272,7 @@ class TunnelSession:
         if worker is not None:
             worker.drop()
         self._links.begin(None)
+        self._kernel.begin(None)
         asked, self._asked = self._asked, {}
         self._parts.clear()
         for answer in asked.values():
@@ -290,6 +298,10 @@ class TunnelSession:
             self._apply(worker, message)
         elif isinstance(message, told.LinkWanted):
             self._links.open(message)
+        elif isinstance(message, told.KernelWanted):
+            self._kernel.set_up(message)
+        elif isinstance(message, told.KernelPeersWanted):
+            self._kernel.look(message)
         elif isinstance(message, told.LinkClosed):
             self._links.forget(message.number)
         elif isinstance(message, told.StatusAnswer):
@@ -328,7 +340,8 @@ class TunnelSession:
         if answer is not None:
             try:
                 figures = json.loads(parts)
-            except ValueError:
+                json.dumps(figures)  # as deep as it is, it is to be written again
+            except (ValueError, RecursionError):
                 figures = {}
             answer(figures if isinstance(figures, dict) else {})
 
@@ -348,6 +361,8 @@ class TunnelSession:
         self._attachment.apply(make_plan(settings))
         self.settings = settings
         self._services.settled(settings)
+        if settings is not None:
+            self._kernel.speak()
 
     # The network.
 
@@ -362,7 +377,8 @@ class TunnelSession:
         if self._closed:
             return
         available = self._attachment.has_network()
-        if self._links.rebind() or available is not self._available or self.state is SessionState.DISCONNECTED:
+        moved = self._links.rebind() or self._kernel.rebind()
+        if moved or available is not self._available or self.state is SessionState.DISCONNECTED:
             self._available = available
             self._machine.network_changed(available=available)
             self._proceed()

@@ -20,6 +20,7 @@ from towpath.hosting.tunnel_io import SocketLink, TunFlow
 from towpath.hosting.tunnel_loop import TunnelLoop
 from towpath.kernel.system import heap, tun
 from towpath.providers.disconnect import DisconnectCause, TunnelFailed
+from towpath.providers.kernel_wireguard import KernelPeerFigures, KernelWireGuard
 from towpath.providers.packet_tunnel import PacketTunnelProvider
 from towpath.providers.provider import LogLevel
 from towpath.providers.reasons import StopReason
@@ -45,6 +46,7 @@ class _Worker:
     """Implements `towpath.providers.packet_tunnel.TunnelContext`."""
 
     packets: TunFlow
+    kernel_wireguard = False
 
     def __init__(self, line: socket.socket, provider: PacketTunnelProvider[Any], begin: messages.Begin) -> None:
         self._line = line
@@ -52,6 +54,7 @@ class _Worker:
         self._begin = begin
         self._numbers = itertools.count(1)
         self._applying: dict[int, asyncio.Future[None]] = {}
+        self._looking: dict[int, asyncio.Future[list[KernelPeerFigures]]] = {}
         self._opening: dict[int, asyncio.Future[SocketLink]] = {}
         self._links: dict[int, SocketLink] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,6 +96,25 @@ class _Worker:
             return await future
         finally:
             del self._opening[wanted.number]
+
+    async def set_kernel_wireguard(self, setup: KernelWireGuard) -> None:
+        number = next(self._numbers)
+        future = self._applying[number] = self._loop.create_future()
+        self._tell(told.KernelWanted(number, setup))
+        try:
+            await future
+        finally:
+            del self._applying[number]
+
+    async def kernel_wireguard_peers(self) -> list[KernelPeerFigures]:
+        number = next(self._numbers)
+        future: asyncio.Future[list[KernelPeerFigures]] = self._loop.create_future()
+        self._looking[number] = future
+        self._tell(told.KernelPeersWanted(number))
+        try:
+            return await future
+        finally:
+            del self._looking[number]
 
     def reassert(self, on: bool) -> None:
         self._tell(told.Reasserting(on))
@@ -141,11 +163,14 @@ class _Worker:
     def _take(self, message: told.ToTunnel, descriptors: list[int]) -> None:
         provider = self._provider
         if isinstance(message, told.TunOpened):
+            self.kernel_wireguard = message.kernel
             self.packets = TunFlow(self._loop, tun.TunQueue(descriptors[0], heads=message.heads))
         elif isinstance(message, told.Start):
             self._background(self._start(message.options))
         elif isinstance(message, told.Applied):
             self._settle(self._applying, message.number, message.cause, message.reason, None)
+        elif isinstance(message, told.KernelPeers):
+            self._settle(self._looking, message.number, 0, "", message.peers)
         elif isinstance(message, told.LinkOpened):
             self._link(message, descriptors)
         elif isinstance(message, told.Sleep):

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
+    from towpath.providers.kernel_wireguard import KernelPeer, KernelPeerFigures, KernelWireGuard
     from towpath.providers.tunnel_settings import TunnelSettings
 
-__all__ = ["NOTHING", "TunnelAttachment", "TunnelNetwork", "TunnelPlan", "make_plan"]
+__all__ = ["NOTHING", "KernelDevice", "TunnelAttachment", "TunnelNetwork", "TunnelPlan", "make_plan"]
 
 
 class TunnelPlan(NamedTuple):
@@ -65,12 +67,35 @@ class TunnelNetwork(Protocol):
         """A socket whose packets leave by the tunnel or not at all. Raises `OSError`."""
 
 
+class KernelDevice(Protocol):
+    """A device of the kernel's WireGuard. Everything raises `HostFault`."""
+
+    def set_up(self, setup: KernelWireGuard) -> None:
+        """Makes it be so; endpoints are addresses."""
+
+    def speak(self, peer: KernelPeer, *, anew: bool = False) -> None:
+        """Lets a peer know of us now; with `anew` by the way that is best now."""
+
+    def peers(self) -> list[KernelPeerFigures]:
+        """How its peers are."""
+
+
 class TunnelAttachment(Protocol):
     """A TUN device that somebody holds. `queue` is its descriptor, `heads` as the kernel gave them."""
 
     name: str
     queue: int
     heads: bool
+
+    @property
+    def kernel(self) -> KernelDevice | None:
+        """The kernel's WireGuard, where that is the device; then nothing comes out of `queue`."""
+
+    def lead_to(self, places: Sequence[tuple[str, int]], listening: int = 0) -> None:
+        """The kernel's WireGuard speaks to these addresses, and to whoever comes to a port. Raises `HostFault`."""
+
+    def ways(self) -> dict[str, str | None]:
+        """By which interface each of these addresses is reached now."""
 
     def apply(self, plan: TunnelPlan) -> None:
         """Makes the plan so, in place of the one before. Raises `HostFault`, and then the old one holds."""

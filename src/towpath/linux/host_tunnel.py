@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import os
 import socket
-from ipaddress import ip_network
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any
 
-from towpath.errors import HostFault
-from towpath.kernel.tunnel import TunnelPlan
+from towpath.errors import FeatureMissing, HostFault, PermissionMissing
+from towpath.kernel.tunnel import NOTHING, TunnelPlan
 from towpath.linux import datagram_rows
 from towpath.linux.host_table import HostTable
+from towpath.linux.kernel_wireguard import KernelWireGuardNetwork
 from towpath.linux.tun import open_tun
 from towpath.linux.tunnel_device import TunnelLink
-from towpath.linux.uplinks import best_interface, has_default_route
+from towpath.linux.uplinks import best_interface, has_default_route, network_around
 
 __all__ = ["HostTunnelDevice"]
 
@@ -39,15 +41,31 @@ _REFUSED = "reject with icmpx admin-prohibited"
 class HostTunnelDevice:
     """Implements `towpath.kernel.tunnel.TunnelAttachment`. Needs CAP_NET_ADMIN and CAP_NET_RAW.
 
-    `kill_switch`: whatever the tunnel does not carry stays, but for the loopback and its own datagrams.
+    `kill_switch`: whatever the tunnel does not carry stays, but for the loopback and its own datagrams. With `kernel`
+    the device is the kernel's WireGuard, where that can be had: `kernel` is then what it is told by, and no packet
+    comes out of `queue`; otherwise `None`, and `why_not` says why.
     """
 
-    def __init__(self, name: str, *, kill_switch: bool = False) -> None:
-        device = open_tun(name)
-        self.name = device.name
-        self.heads = device.heads
-        self.queue = device.queue
-        self._link = TunnelLink(device.name)
+    def __init__(self, name: str, *, kill_switch: bool = False, kernel: bool = False) -> None:
+        self._kernel: KernelWireGuardNetwork | None = None
+        self.why_not = ""
+        self._silent = -1
+        if kernel:
+            try:
+                self._kernel = KernelWireGuardNetwork(name)
+            except (FeatureMissing, PermissionMissing) as fault:
+                self.why_not = str(fault)
+        if self._kernel is not None:
+            self.name, self.heads = name, True
+            self.queue, self._silent = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        else:
+            device = open_tun(name)
+            self.name = device.name
+            self.heads = device.heads
+            self.queue = device.queue
+        self._link = TunnelLink(self.name)
+        self._plan = NOTHING
+        self._own_places: list[str] = []
         self._switch = kill_switch
         self._own: list[str] = []
         """Rules that let the tunnel's own datagrams pass."""
@@ -59,6 +77,11 @@ class HostTunnelDevice:
             except BaseException:
                 self.close()
                 raise
+
+    @property
+    def kernel(self) -> KernelWireGuardNetwork | None:
+        """See `TunnelAttachment.kernel`."""
+        return self._kernel
 
     def _make_table(self) -> HostTable:
         policy = "drop" if self._switch else "accept"
@@ -87,21 +110,51 @@ class HostTunnelDevice:
 
         What is left out is cut out of the routes: the other tables of the host lead there, as before.
         """
-        kept = [part for route in plan.routes for part in _without(route, plan.around)]
+        around = plan.around + self._holes(plan)
+        kept = [part for route in plan.routes for part in _without(route, around)]
         halves = tuple(dict.fromkeys(half for route in kept for half in _halves(*route)))
         held = tuple(dict.fromkeys(part for route in plan.held for part in _without(route, plan.around)))
         before = self._held
         self._hold(held)
         try:
+            if self._kernel is not None:
+                self._kernel.apply(plan)
             self._link.apply(plan._replace(routes=halves))
         except HostFault:
             self._hold(before)
+            if self._kernel is not None:
+                self._kernel.apply(self._plan)
             raise
+        self._plan = plan
+
+    def _holes(self, plan: TunnelPlan) -> tuple[tuple[str, int], ...]:
+        """What the kernel's WireGuard needs of the host's routes to reach its servers: it is bound to no interface."""
+        found = []
+        for address in self._own_places:
+            network, where = network_around(address, self.name), ip_address(address)
+            covering = [ip_network(f"{at}/{prefix}") for at, prefix in plan.routes]
+            narrowest = max((one.prefixlen for one in covering if where in one), default=-1)
+            found.append(network if network[1] > narrowest else (address, where.max_prefixlen))
+        return tuple(dict.fromkeys(found))
+
+    def lead_to(self, places: Sequence[tuple[str, int]], listening: int = 0) -> None:
+        """The kernel's WireGuard speaks to these, and to whoever comes to the port `listening`. Raises `HostFault`."""
+        self._own_places = list(dict.fromkeys(address for address, _port in places))
+        for address, port in places:
+            self._let_pass(_to(address, port))
+        if listening:
+            self._let_pass(f"udp sport {listening} accept")
+        if self._plan != NOTHING:
+            self.apply(self._plan)
+
+    def ways(self) -> dict[str, str | None]:
+        """By which interface each of these places is reached now."""
+        return {address: best_interface(address, self.name) for address in self._own_places}
 
     def open_link(self, address: str, port: int) -> socket.socket:
         interface = best_interface(address, self.name)
         made = datagram_rows.open_datagram(address, port, interface=interface)
-        self._let_pass(f"{'ip6' if ':' in address else 'ip'} daddr {address} udp dport {port} accept")
+        self._let_pass(_to(address, port))
         return made
 
     def listen(self, port: int) -> socket.socket:
@@ -117,8 +170,15 @@ class HostTunnelDevice:
             os.close(self.queue)
             self.queue = -1
             self._link.close()
+            if self._kernel is not None:
+                self._kernel.close()
+                os.close(self._silent)
             if self._table is not None:
                 self._table.close()
+
+
+def _to(address: str, port: int) -> str:
+    return f"{'ip6' if ':' in address else 'ip'} daddr {address} udp dport {port} accept"
 
 
 def _without(route: tuple[str, int], around: tuple[tuple[str, int], ...]) -> list[tuple[str, int]]:

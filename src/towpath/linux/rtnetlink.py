@@ -24,7 +24,7 @@ from towpath.linux.netlink import (
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR = 20, 21
 _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 3, 4, 10, 18, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 41, 63
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
@@ -34,7 +34,7 @@ _RT_TABLE_MAIN, _RT_TABLE_LOCAL = 254, 255
 _RTPROT_STATIC = 4
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST, _RT_SCOPE_NOWHERE = 0, 253, 254, 255
 _RTN_UNICAST, _RTN_LOCAL, _RTN_UNREACHABLE = 1, 2, 7
-_IFF_UP = 1
+_IFF_UP, _IFF_NOARP = 0x1, 0x80
 
 LOOPBACK_INDEX = 1
 _LAST_METRIC = 0xFFFFFFFE
@@ -95,6 +95,19 @@ def add_veth(netlink: NetlinkSocket, name: str, namespace: int, peer: str, peer_
     there = attr(_IFLA_IFNAME, text(peer)) + attr(_IFLA_NET_NS_FD, u32(peer_namespace))
     info = nested(_IFLA_LINKINFO, attr(_INFO_KIND, b"veth"), nested(_INFO_DATA, attr(_VETH_PEER, _ifinfo() + there)))
     netlink.request(f"make link {name}", _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _ifinfo() + here + info)
+
+
+def add_link(netlink: NetlinkSocket, name: str, kind: str, namespace: int) -> None:
+    """Makes a link of a `kind` in the namespace behind a descriptor, as a child of the socket's namespace."""
+    here = attr(_IFLA_IFNAME, text(name)) + attr(_IFLA_NET_NS_FD, u32(namespace))
+    info = nested(_IFLA_LINKINFO, attr(_INFO_KIND, kind.encode()))
+    netlink.request(f"make link {name} ({kind})", _RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _ifinfo() + here + info)
+
+
+def set_pointed(netlink: NetlinkSocket, index: int, hardware: bytes) -> None:
+    """Gives a link this hardware address, and looks for no neighbours on it: both ends of a pair have the same."""
+    body = _ifinfo(index, _IFF_NOARP, _IFF_NOARP) + attr(_IFLA_ADDRESS, hardware)
+    netlink.request(f"make link {index} look for no neighbours", _RTM_NEWLINK, 0, body)
 
 
 def add_bridge(netlink: NetlinkSocket, name: str) -> None:

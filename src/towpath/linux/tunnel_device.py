@@ -18,11 +18,12 @@ SUPER_PACKET = 59_400
 
 
 class TunnelLink:
-    """The link of a TUN device by its name; `table` is where its routes go."""
+    """A tunnel's link by its name; `table` is where its routes go."""
 
     def __init__(self, name: str, *, table: int = 254) -> None:
         self._table = table
-        self._plan = NOTHING
+        self.plan = NOTHING
+        """What is in force."""
         self._up = False
         self._halves: dict[tuple[str, int], list[tuple[str, int]]] = {}
         """Routes that are there as two, because another device has them."""
@@ -35,7 +36,7 @@ class TunnelLink:
 
     def apply(self, plan: TunnelPlan) -> None:
         """Adds what is new before it takes away what is old. Raises `HostFault`; the old plan is then in force."""
-        old = self._plan
+        old = self.plan
         done: list[Callable[[], None]] = []
         try:
             self._add(old, plan, done)
@@ -50,7 +51,7 @@ class TunnelLink:
         for address, prefix in old.addresses:
             if (address, prefix) not in plan.addresses:
                 rtnetlink.remove_address(self._netlink, self.index, address, prefix)
-        self._plan = plan
+        self.plan = plan
 
     def _add(self, old: TunnelPlan, plan: TunnelPlan, done: list[Callable[[], None]]) -> None:
         netlink, index = self._netlink, self.index

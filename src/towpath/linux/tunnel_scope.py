@@ -12,6 +12,7 @@ import marshal
 import os
 import signal
 import socket
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from towpath.errors import FeatureMissing, HostFault, PermissionMissing
@@ -83,6 +84,15 @@ class TunnelScope:
             _, descriptors = self._ask("sockets", (kind, version, 1 if kind == "echo" else _AT_ONCE))
             pool.extend(socket.socket(fileno=number) for number in descriptors)
         return pool.pop()
+
+    kernel = None
+    """A run's tunnel is spoken by its provider: a device that it made could not leave by the user's network."""
+
+    def lead_to(self, places: Sequence[tuple[str, int]], listening: int = 0) -> None:
+        """Nothing to do: there is no `kernel`."""
+
+    def ways(self) -> dict[str, str | None]:
+        return {}
 
     def open_link(self, address: str, port: int) -> socket.socket:
         return uplinks.open_uplink(address, port)

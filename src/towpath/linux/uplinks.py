@@ -8,14 +8,14 @@ from __future__ import annotations
 import fcntl
 import socket
 import struct
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from towpath.errors import HostFault
 from towpath.linux import datagram_rows, rtnetlink
 from towpath.linux.netlink import NETLINK_ROUTE, NetlinkSocket
 
-__all__ = ["best_interface", "has_default_route", "is_running", "open_uplink"]
+__all__ = ["best_interface", "has_default_route", "is_running", "network_around", "open_uplink"]
 
 _SIOCGIFFLAGS = 0x8913
 _RUNNING = 0x1 | 0x40
@@ -41,6 +41,20 @@ def is_running(name: str) -> bool:
 
 def best_interface(address: str, but: str = "") -> str | None:
     """The interface by which `address` is reached when `but` is left out of account; `None` when there is none."""
+    best = _best(address, but)
+    return best.interface if best is not None else None
+
+
+def network_around(address: str, but: str = "") -> tuple[str, int]:
+    """The network of the route by which `address` is reached without `but`; the address alone, by a default route."""
+    where, best = ip_address(address), _best(address, but)
+    if best is None or best.prefix <= 1:
+        return address, where.max_prefixlen
+    kind = IPv4Address if best.version == 4 else IPv6Address
+    return str(kind(best.network)), best.prefix
+
+
+def _best(address: str, but: str) -> _Route | None:
     where = ip_address(address)
     shift = where.max_prefixlen
     found = [
@@ -50,8 +64,7 @@ def best_interface(address: str, but: str = "") -> str | None:
         and route.interface not in (but, "lo")
         and is_running(route.interface)
     ]
-    best = max(found, key=lambda route: (route.prefix, -route.metric), default=None)
-    return best.interface if best is not None else None
+    return max(found, key=lambda route: (route.prefix, -route.metric), default=None)
 
 
 def has_default_route(but: str = "") -> bool:

@@ -35,6 +35,7 @@ from towpath.providers.flow import (
     Question,
     Transport,
 )
+from towpath.providers.kernel_wireguard import KernelPeer, KernelPeerFigures, KernelWireGuard
 from towpath.providers.packet_tunnel import PacketTunnelProvider, TunnelContext
 from towpath.providers.packets import (
     Buffer,
@@ -79,6 +80,9 @@ __all__ = [
     "FlowReport",
     "FlowVerdict",
     "Forward",
+    "KernelPeer",
+    "KernelPeerFigures",
+    "KernelWireGuard",
     "LogLevel",
     "NameRule",
     "NameSource",

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol
 
 from towpath.errors import Misuse
 from towpath.providers.disconnect import DisconnectCause, TunnelFailed
+from towpath.providers.kernel_wireguard import KernelPeerFigures, KernelWireGuard
 from towpath.providers.packets import DatagramLink, PacketFlow
 from towpath.providers.provider import Config, LogLevel, Provider
 from towpath.providers.reasons import StopReason
@@ -30,6 +31,20 @@ class TunnelContext(Protocol):
 
     async def listen(self, port: int) -> DatagramLink:
         """UDP from anywhere to a port. Needs the capability `listen`."""
+
+    @property
+    def kernel_wireguard(self) -> bool:
+        """Whether the tunnel's device is the kernel's own WireGuard, which this provider has to set up.
+
+        Only where the manifest claims the capability `kernel-wireguard` and who runs the tunnel wants it so. No packet
+        comes to `packets` then.
+        """
+
+    async def set_kernel_wireguard(self, setup: KernelWireGuard) -> None:
+        """Makes the device be so, in place of what it was, and speaks to its servers. Raises `TunnelFailed`."""
+
+    async def kernel_wireguard_peers(self) -> list[KernelPeerFigures]:
+        """How its peers are now."""
 
     def reassert(self, on: bool) -> None:
         """The tunnel works on being connected again, or is it."""

@@ -17,7 +17,7 @@ from towpath.dns_proxy.counts import NameCounts
 from towpath.dns_proxy.groups import Group
 from towpath.errors import PeerViolation
 from towpath.hosting.dns_carriers import asking
-from towpath.hosting.dns_exchange import Server
+from towpath.hosting.dns_links import Server
 from towpath.hosting.dns_listen import PORT, Asked, DnsListener
 from towpath.hosting.dns_service import NameService, name_in
 from towpath.hosting.system_dns import SystemDns, resolvers, system_group, system_settings

@@ -23,7 +23,7 @@ from towpath.testing.lab import Lab
 __all__ = ["ask", "describe", "listen", "running", "serve", "start"]
 
 _MESSAGE = 1 << 18
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 
 
 def start(lab: Lab) -> dict[str, Any]:

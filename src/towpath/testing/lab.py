@@ -24,7 +24,7 @@ from towpath.testing.records import Record
 
 __all__ = ["Lab"]
 
-_START_PATIENCE = 30.0
+_START_PATIENCE = 60.0
 _TRUST_VARIABLES = (
     "SSL_CERT_FILE",
     "CURL_CA_BUNDLE",
@@ -118,7 +118,7 @@ class Lab:
 
     def _resolver_file(self) -> bytes:
         servers = "".join(f"nameserver {address}\n" for address in self.layout.resolvers[:3])
-        return f"{servers}options timeout:1 attempts:2\n".encode()
+        return f"{servers}options timeout:5 attempts:2\n".encode()
 
     def _bundle(self) -> str:
         path = system.hosts.system_bundle()

@@ -10,6 +10,7 @@ from typing import Any
 from towpath.errors import Misuse
 from towpath.hosting.load import configured
 from towpath.providers.disconnect import TunnelFailed
+from towpath.providers.kernel_wireguard import KernelPeerFigures, KernelWireGuard
 from towpath.providers.packet_tunnel import PacketTunnelProvider
 from towpath.providers.packets import Buffer, DatagramHandler, Datagrams, Packet, PacketHandler, PeerAddress
 from towpath.providers.provider import LogLevel
@@ -135,6 +136,11 @@ class TunnelHarness:
         self.asserting = False
         self.refuse: TunnelFailed | None = None
         """What settings and links fail with, while it is set."""
+        self.kernel_wireguard = False
+        """Set before `start`: the provider is to set up the kernel's WireGuard; `kernel_setup` is what it asked for."""
+        self.kernel_setup: KernelWireGuard | None = None
+        self.kernel_peers: list[KernelPeerFigures] = []
+        """What that says of its peers."""
         self._size = datagram_size
         self._asleep = 0.0
         self._joined: tuple[TunnelHarness, PeerAddress | None] | None = None
@@ -246,6 +252,14 @@ class TunnelHarness:
         if self.refuse is not None:
             raise self.refuse
         self.settings = settings
+
+    async def set_kernel_wireguard(self, setup: KernelWireGuard) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        self.kernel_setup = setup
+
+    async def kernel_wireguard_peers(self) -> list[KernelPeerFigures]:
+        return self.kernel_peers
 
     async def connect(self, host: str, port: int) -> HarnessLink:
         return self._open((host, port))

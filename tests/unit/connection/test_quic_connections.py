@@ -32,7 +32,7 @@ ANY = "127.0.0.1:0"
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await body()
 
     asyncio.run(limited())

@@ -16,7 +16,7 @@ KEY, OTHER = bytes(range(32)), bytes(32)
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await body()
 
     asyncio.run(limited())

@@ -45,7 +45,7 @@ def anchors(pki: Pki) -> Anchors:
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await body()
 
     asyncio.run(limited())

@@ -160,5 +160,5 @@ print("good")
 
 
 def test_the_kernel_takes_every_line_and_refuses_a_transaction_as_a_whole() -> None:
-    done = subprocess.run([sys.executable, "-c", CHECK], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", CHECK], capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout, done.returncode) == ("2\n2\ngood\n", 0), done.stderr

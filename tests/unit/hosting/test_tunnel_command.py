@@ -91,6 +91,48 @@ def test_a_file_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) ->
     assert "there is no file nowhere.conf" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("there", "asked", "says", "hint"),
+    [
+        ("home.ovpn", "home.ovpn", "home.ovpn is no file of a tunnel that is known", "OpenVPN is not spoken here"),
+        ("wg0.txt", "wg0.txt", "wg0.txt is no file of a tunnel that is known", "ends in .conf"),
+        ("wg0.conf", "wg0", "there is no extension 'wg0'", "is it wg0.conf?"),
+    ],
+)
+def test_what_is_no_tunnel_s_file_is_told_from_what_is(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    there: str,
+    asked: str,
+    says: str,
+    hint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(there).write_text(GOOD)
+    assert main(["tunnel", "check", asked]) == 1
+    said = capsys.readouterr().err
+    assert says in said
+    assert hint in said
+
+
+@pytest.mark.parametrize("action", ["keygen", "check", "status", "capture"])
+def test_every_action_s_help_ends_with_examples_that_are_read(
+    action: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["tunnel", action, "--help"])
+    assert ended.value.code == 0
+    examples = capsys.readouterr().out.partition("examples:\n")[2]
+    words = [line.split("   ")[0].split(" | ")[0].split(" && ")[0] for line in examples.splitlines()]
+    from towpath.cli.parser import build
+
+    for line in words:
+        _sudo, _, rest = line.strip().partition("towpath ")
+        given = rest.split(" >> ")[0].split()
+        assert build(given).parse_args(given).call
+
+
 def test_a_capture_without_a_tunnel_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tunnel", "capture", "-w", str(tmp_path / "x.pcapng"), "--pid", "1"]) == 125
     assert "no tunnel of this user runs here" in capsys.readouterr().err

@@ -200,6 +200,56 @@ NEXT = {
 }
 
 
+@pytest.mark.parametrize("stuck", ["connecting", "reasserting", "disconnecting", "asleep"])
+def test_removing_the_configuration_ends_a_session_that_is_stuck(clock: Clock, stuck: str) -> None:
+    machine = TunnelMachine(clock, on_demand=True)
+    machine.start()
+    if stuck != "connecting":
+        machine.started()
+    if stuck == "reasserting":
+        machine.reasserting(True)
+    if stuck == "disconnecting":
+        machine.stop()
+    if stuck == "asleep":
+        machine.sleep()
+    machine.take()
+    machine.remove()
+    pass_time(machine, clock, 5)
+    assert machine.state is SessionState.INVALID
+    assert kinds(machine)[-2:] == ["kill", "state"]
+    assert machine.deadline is None
+    assert machine.start() is StartOutcome.INVALID
+
+
+def test_skipped_starts_are_told_of_once_a_second_for_each_client(clock: Clock) -> None:
+    machine = TunnelMachine(clock)
+    machine.start()
+    told: dict[str, list[float]] = {"one": [], "two": []}
+    for tick in range(400):
+        clock.now = 100 + tick / 100
+        for client in told:
+            machine.start(client=client)
+        for action in machine.take():
+            for client in told:
+                if action.kind == "log" and f"by {client} " in action.text:
+                    told[client].append(clock.now)
+    for moments in told.values():
+        assert len(moments) == 4
+        assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(moments))
+
+
+def test_a_deadline_of_connecting_is_one_of_awake_time(clock: Clock) -> None:
+    """The machine's clock stands still while it sleeps: an hour of that is nothing."""
+    machine = TunnelMachine(clock)
+    machine.start()
+    pass_time(machine, clock, 59)
+    machine.sleep()
+    machine.wake()
+    assert machine.state.words == "connecting"
+    pass_time(machine, clock, 1)
+    assert machine.state.words == "disconnected"
+
+
 @pytest.mark.parametrize("on_sleep", [False, True])
 def test_no_order_of_events_leaves_a_session_waiting_for_ever(on_sleep: bool) -> None:
     """All sequences of five events: sleep and wake in any state among them."""

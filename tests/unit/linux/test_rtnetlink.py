@@ -149,7 +149,7 @@ def test_with_a_local_route_every_address_is_this_hosts(inside: Inside, default:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as there, socket.socket(family, socket.SOCK_DGRAM) as here:
             there.bind(("::" if ":" in address else "", 7))
-            there.settimeout(5)
+            there.settimeout(60)
             here.sendto(b"x", (address, 7))
             return there.recv(10)
 

@@ -39,19 +39,19 @@ def logind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subproce
 def test_sleep_waits_until_all_is_prepared_and_waking_is_told(logind: subprocess.Popen[str]) -> None:
     heard: queue.Queue[str | Callable[[], object]] = queue.Queue()
     watch = SleepWatch(heard.put, lambda: heard.put("wake"))
-    assert watch.following.wait(10)
+    assert watch.following.wait(60)
     assert logind.stdin is not None
     assert logind.stdout is not None
     for _ in range(2):
         logind.stdin.write("sleep\n")
         logind.stdin.flush()
-        prepared = heard.get(timeout=10)
+        prepared = heard.get(timeout=60)
         assert callable(prepared)
         prepared()
         assert logind.stdout.readline() == "let go\n"
         logind.stdin.write("wake\n")
         logind.stdin.flush()
-        assert heard.get(timeout=10) == "wake"
+        assert heard.get(timeout=60) == "wake"
     watch.close()
 
 

@@ -36,7 +36,7 @@ def use(
 
 async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
     """Waits for what the stream's thread brings."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not true():
             await pilot.pause(0.02)
 

@@ -16,7 +16,7 @@ from towpath.path import Path, PathMonitor, PathPolicy, PathRequirements, PathSt
 from towpath.testing import NetworkTwin
 
 T = TypeVar("T")
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def twin_with(*names: str) -> NetworkTwin:

@@ -72,7 +72,7 @@ def test_a_lost_datagram_of_the_handshake_is_sent_again(tmp_path: Path, lose: in
 
     async def scenario() -> list[int]:
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(15), Listener("127.0.0.1:0", server) as listener:
+        async with asyncio.timeout(60), Listener("127.0.0.1:0", server) as listener:
             where = ("127.0.0.1", int(str(listener.local).rpartition(":")[2]))
             transport, relay = await loop.create_datagram_endpoint(lambda: Relay(where, lose), ("127.0.0.1", 0))
             try:

@@ -16,7 +16,7 @@ SAID = ("TEXT hello", "you said hello", "", "feed.v2 101")
 
 @pytest.mark.parametrize(("program", "said"), list(zip(PROGRAMS, SAID, strict=True)))
 def test_a_program_of_the_guide_runs(program: str, said: str) -> None:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], timeout=30, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], timeout=120, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "never reached" not in done.stdout
     assert said in done.stdout

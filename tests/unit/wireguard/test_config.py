@@ -43,6 +43,50 @@ def test_a_provider_s_file_is_read_whole() -> None:
     assert config.ignored == ("wg0.conf:8: PostUp has no effect: no command of the file is run",)
 
 
+def test_what_has_no_effect_is_said_by_its_line_and_commands_apart() -> None:
+    words = "Table = off\nFwMark = 0xca6c\nSaveConfig = true\nPostUp = iptables -A X"
+    config = read_config(swapped("MTU = 1380", words), "wg0.conf")
+    assert [line.partition(": ")[2].partition(" ")[0] for line in config.ignored] == [
+        "Table",
+        "FwMark",
+        "SaveConfig",
+        "PostUp",
+    ]
+    assert config.not_run == ("wg0.conf:10: PostUp has no effect: no command of the file is run",)
+
+
+def test_of_two_peers_with_one_prefix_the_last_has_it_and_that_is_said() -> None:
+    other = base64.b64encode(b"o" * 32).decode()
+    text = swapped("PostUp = iptables -A FORWARD -i %i -j ACCEPT\n", "")
+    text += f"[Peer]\nPublicKey = {other}\nAllowedIPs = ::/0, 10.0.0.0/8\n"
+    said = "wg0.conf:18: AllowedIPs: ::/0 has no effect at the [Peer] of line 9: this later one has it"
+    assert read_config(text, "wg0.conf").ignored == (said,)
+
+
+PROVIDERS = {
+    "a comment for each setting, spaces, one family": "# NAT-PMP = off\n# Bouncing = 0\nPrivateKey = {secret}\n"
+    "Address = 10.2.0.2/32\nDNS = 10.2.0.1\n\n[Peer]\n# SE#12\nPublicKey = {public}\n"
+    "AllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 198.51.100.7:51820\nPersistentKeepalive = 25\n",
+    "no space anywhere, both families": "PrivateKey={secret}\nAddress=10.66.10.2/32,fc00:bbbb:bbbb:bb01::3:a01/128\n"
+    "DNS=10.64.0.1\n[Peer]\nPublicKey={public}\nAllowedIPs=0.0.0.0/0,::0/0\nEndpoint=198.51.100.7:51820\n",
+    "a name, a preshared key, an MTU": "PrivateKey = {secret}\nAddress = 172.16.5.9/32\nDNS = 172.16.0.1\nMTU = 1412\n"
+    "[Peer]\nPublicKey = {public}\nPresharedKey = {shared}\nAllowedIPs = 0.0.0.0/0, ::/0\n"
+    "Endpoint = se1.wg.example.net:2049\n",
+    "an IPv6 endpoint, two halves": "PrivateKey = {secret}\nAddress = 10.0.0.2\n[Peer]\nPublicKey = {public}\n"
+    "AllowedIPs = 0.0.0.0/1, 128.0.0.0/1\nEndpoint = [2001:db8::7]:51820\nPersistentKeepalive = off\n",
+}
+
+
+@pytest.mark.parametrize("text", PROVIDERS.values(), ids=PROVIDERS.keys())
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_files_as_providers_write_them_are_read_with_nothing_left_over(text: str, ending: str) -> None:
+    text = f"\ufeff[Interface]\n{text}".format(secret=SECRET, public=PUBLIC, shared=SHARED).replace("\n", ending)
+    config = read_config(text, "wg0.conf")
+    assert config.ignored == ()
+    assert config.peers[0].endpoint is not None
+    assert sum(prefix.num_addresses for prefix in config.peers[0].allowed if prefix.version == 4) == 1 << 32
+
+
 def test_domains_with_a_tilde_are_those_that_its_servers_are_asked_for() -> None:
     config = read_config(swapped("fd07::1, corp.test", "~corp.test, ~10.in-addr.arpa., lab.test."), "wg0.conf")
     assert (config.dns, config.match, config.search) == (("10.7.0.1",), ("corp.test", "10.in-addr.arpa"), ("lab.test",))
@@ -62,6 +106,12 @@ def swapped(old: str, new: str) -> str:
         (swapped("[Interface]", "[Interfaces]"), ":2", "unknown section '[Interfaces]'"),
         (swapped("[Interface]", "MTU = 3"), ":2", "MTU stands before any section"),
         (swapped("[Peer]", "[Interface]"), ":11", "PublicKey does not belong into [Interface]"),
+        (
+            swapped("MTU = 1380", "Jc = 4"),
+            ":7",
+            "Jc is of AmneziaWG, another protocol that is not spoken here",
+        ),
+        (swapped("MTU = 1380", "Reserved = 1,2,3"), ":7", "unknown key 'Reserved'"),
         (swapped("Endpoint", "EndPiont"), ":15", "unknown key 'EndPiont'"),
         (
             swapped(f"privatekey = {SECRET}", f"PrivateKey = {SECRET[:-2]}"),

@@ -17,7 +17,7 @@ from towpath.extensions.wire_tunnel.provider import WireTunnel
 from towpath.extensions.wireguard import rows
 from towpath.extensions.wireguard.noise import PrivateKey
 from towpath.extensions.wireguard.provider import WireGuard
-from towpath.providers import PacketTunnelProvider, TunnelFailed
+from towpath.providers import DisconnectCause, PacketTunnelProvider, TunnelFailed
 from towpath.testing import TunnelHarness
 from towpath.wire.segmentation import split_packet, sum16
 from towpath.wire.virtio_net import NEEDS_CHECKSUM, TCP4, Offload
@@ -205,6 +205,21 @@ def test_a_server_that_does_not_answer_is_given_up_with_a_hint() -> None:
         with pytest.raises(TunnelFailed, match=r"no answer from 192\.0\.2\.9:51820 in 20 s") as caught:
             harness.start()
         assert text(OURS.public) in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("cause", "hint"),
+    [
+        (DisconnectCause.SERVER_ADDRESS_RESOLUTION_FAILED, "towpath resolve 192.0.2.9"),
+        (DisconnectCause.NO_NETWORK_AVAILABLE, "towpath path 192.0.2.9"),
+    ],
+)
+def test_a_server_to_which_no_link_can_be_had_is_shown_by_its_line(cause: DisconnectCause, hint: str) -> None:
+    with wireguard() as (client, _server):
+        client.refuse = TunnelFailed(cause, "no")
+        with pytest.raises(TunnelFailed, match=":7: no") as caught:
+            client.start()
+        assert hint in (caught.value.hint or "")
 
 
 def test_a_file_in_which_nobody_can_be_reached_is_refused() -> None:

@@ -45,6 +45,8 @@ class PeerLinks(Generic[P]):
             hint = failure.hint
             if failure.cause is DisconnectCause.SERVER_ADDRESS_RESOLUTION_FAILED:
                 hint = f"is the name right, and does this machine resolve names (towpath resolve {host})?"
+            elif failure.cause is DisconnectCause.NO_NETWORK_AVAILABLE:
+                hint = f"is this machine connected, and does it have the address's family (towpath path {host})?"
             raise TunnelFailed(failure.cause, f"{where}: {failure}", hint) from None
         peer.endpoint = link.remote
         self._links[peer] = link

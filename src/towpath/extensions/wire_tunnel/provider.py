@@ -380,7 +380,6 @@ class WireTunnel(PacketTunnelProvider[Config]):
             return {}
         return {
             "protocol": "wire tunnel",
-            "implementation": "Towpath, in user space",
             "peers": [
                 {
                     "public_key": base64.b64encode(peer.public).decode(),

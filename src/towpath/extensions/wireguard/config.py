@@ -21,12 +21,14 @@ _INTERFACE = ("PrivateKey", "ListenPort", "FwMark", "Address", "DNS", "MTU", "Ta
               "PostDown", "SaveConfig")  # fmt: skip
 _PEER = ("PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive")
 _MANY = ("Address", "DNS", "AllowedIPs")
+_COMMANDS = ("PreUp", "PostUp", "PreDown", "PostDown")
 _REASONS = {
-    "PreUp": "no command of the file is run", "PostUp": "no command of the file is run",
-    "PreDown": "no command of the file is run", "PostDown": "no command of the file is run",
-    "Table": "the tunnel has a network of its own", "FwMark": "the tunnel has a network of its own",
+    **dict.fromkeys(_COMMANDS, "no command of the file is run"),
+    "Table": "its routes hang on the tunnel's own device",
+    "FwMark": "its datagrams stay off the tunnel without a mark",
     "SaveConfig": "the file is only read",
-}  # fmt: skip
+}
+_AMNEZIA = ("jc", "jmin", "jmax", "s1", "s2", "s3", "s4", "h1", "h2", "h3", "h4", "i1", "i2", "i3", "i4", "i5")
 _SECTIONS = "[Interface], then one [Peer] or more"
 _MTU = (1280, 65_000)
 
@@ -45,7 +47,7 @@ class PeerConfig:
 
 @dataclass(frozen=True)
 class WireGuardConfig:
-    """A wg-quick file. `ignored` says what of it has no effect here, and why.
+    """A wg-quick file. `ignored` says what of it has no effect here, and why; `not_run` are such lines with commands.
 
     `match` are the domains that DNS gives as ``~DOMAIN``, after systemd-resolved: only their names go to `dns`.
 
@@ -70,6 +72,7 @@ class WireGuardConfig:
     mtu: int | None = None
     listen_port: int | None = None
     ignored: tuple[str, ...] = ()
+    not_run: tuple[str, ...] = ()
 
 
 class _Line:
@@ -121,7 +124,7 @@ class _Reader:
                 line = section.lines["PublicKey"][0].number
                 raise self._fault(line, f"the peer of line {known[peer.public_key]} has the same PublicKey")
             known[peer.public_key] = section.lines["PublicKey"][0].number
-        config = self._interface(interface, tuple(read))
+        config = self._interface(interface, tuple(read), self._taken(peers, read))
         if config.listen_port is None and not any(peer.endpoint for peer in read):
             hint = "Endpoint = HOST:PORT in [Peer]; for a server, ListenPort in [Interface]"
             raise self._fault(peers[0].number, "no peer has an Endpoint, and there is no ListenPort", hint)
@@ -159,6 +162,9 @@ class _Reader:
             there = next((one for one in other if one.lower() == key.lower()), None)
             if there:
                 raise self._fault(number, f"{there} does not belong into [{section.name.capitalize()}]")
+            if key.lower() in _AMNEZIA:
+                hint = "ask for a file of plain WireGuard"
+                raise self._fault(number, f"{key} is of AmneziaWG, another protocol that is not spoken here", hint)
             close = difflib.get_close_matches(key, known, 1)
             raise self._fault(number, f"unknown key {key!r}", f"is it {close[0]}?" if close else ", ".join(known))
         if not value:
@@ -203,7 +209,20 @@ class _Reader:
             raise self._fault(line.number, f"{key} cannot be {line.value!r}", f"{least} to {most}")
         return int(line.value)
 
-    def _interface(self, section: _Section, peers: tuple[PeerConfig, ...]) -> WireGuardConfig:
+    def _taken(self, sections: list[_Section], peers: list[PeerConfig]) -> list[str]:
+        """A prefix has one peer; of two that name it the last has it, as in the kernel."""
+        owner: dict[object, int] = {}
+        found = []
+        for section, peer in zip(sections, peers, strict=True):
+            for prefix in dict.fromkeys(peer.allowed):
+                if prefix in owner:
+                    line = section.lines["AllowedIPs"][0].number
+                    what = f"AllowedIPs: {prefix} has no effect at the [Peer] of line {owner[prefix]}"
+                    found.append(f"{self._where}:{line}: {what}: this later one has it")
+                owner[prefix] = section.number
+        return found
+
+    def _interface(self, section: _Section, peers: tuple[PeerConfig, ...], taken: list[str]) -> WireGuardConfig:
         secret = self._key(section, "PrivateKey")
         if secret is None:
             raise self._fault(section.number, "[Interface] has no PrivateKey", "towpath tunnel keygen makes one")
@@ -225,11 +244,15 @@ class _Reader:
             match=match,
             mtu=self._number(section, "MTU", *_MTU),
             listen_port=self._number(section, "ListenPort", 0, 65_535),
-            ignored=tuple(
-                f"{self._where}:{lines[0].number}: {key} has no effect: {_REASONS[key]}"
-                for key, lines in section.lines.items()
-                if key in _REASONS
-            ),
+            ignored=(*self._ignored(section, tuple(_REASONS)), *taken),
+            not_run=self._ignored(section, _COMMANDS),
+        )
+
+    def _ignored(self, section: _Section, keys: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(
+            f"{self._where}:{lines[0].number}: {key} has no effect: {_REASONS[key]}"
+            for key, lines in section.lines.items()
+            if key in keys
         )
 
     def _dns(self, section: _Section) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

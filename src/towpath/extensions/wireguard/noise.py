@@ -71,6 +71,10 @@ class PrivateKey:
     def generate(cls, random: Callable[[int], bytes] = os.urandom) -> PrivateKey:
         return cls(random(32))
 
+    def secret(self) -> bytes:
+        """The private half, for who speaks in its name elsewhere. To be shown to nobody."""
+        return self._key.private_bytes_raw()
+
     def agree(self, public: bytes) -> bytes:
         """The shared secret. Raises `PeerViolation` for a public key of low order."""
         try:

@@ -4,7 +4,7 @@
 # version = "0.1"
 # kind = "packet-tunnel"
 # class = "WireGuard"
-# capabilities = ["packet-tunnel-provider", "listen"]
+# capabilities = ["packet-tunnel-provider", "listen", "kernel-wireguard"]
 # memory = 1024
 # ///
 """A tunnel from a wg-quick(8) file:  towpath run --tunnel wg0.conf -- curl https://example.org/
@@ -25,6 +25,7 @@ from towpath.errors import ConfigInvalid, PeerViolation
 from towpath.extensions.support.peer_links import PeerLinks, place
 from towpath.extensions.wireguard.config import PeerConfig, WireGuardConfig, read_config
 from towpath.extensions.wireguard.device import Device, whole_packet
+from towpath.extensions.wireguard.in_kernel import InKernel
 from towpath.extensions.wireguard.keypair import REJECT_AFTER_TIME
 from towpath.extensions.wireguard.peer import REKEY_ATTEMPT_TIME, Peer
 from towpath.extensions.wireguard.rows import joined, open_row, seal_super_packet
@@ -57,20 +58,25 @@ class WireGuard(PacketTunnelProvider[Config]):
     """Joins `Device` to the packets and the links."""
 
     config_texts = (".conf",)
+    _kernel: InKernel | None = None
 
     async def start(self, options: Mapping[str, str] | None) -> None:
         if not self.config.text:
             raise ConfigInvalid("--tunnel wireguard", "no wg-quick file is named", "--tunnel wg0.conf")
         config = read_config(self.config.text, self.config.name)
         for line in config.ignored:
-            self.log(line, "debug")
+            self.log(line, "warning" if line in config.not_run else "debug")
+        if self.tunnel.kernel_wireguard:
+            await self._start_in_kernel(config)
+            return
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
         self._links: PeerLinks[Peer] = PeerLinks(self, self._receive)
         self._answered = asyncio.Event()
         self._device = Device(config.private_key, wall=self.tunnel.now)
         await self._open_links(config)
-        await self.set_settings(self._settings(config))
+        remote = self._links.dialled[0].endpoint if self._links.dialled else None
+        await self.set_settings(_settings(config, remote))
         self.packets.deliver_to(self._send)
         now = self.tunnel.boot_time()
         for peer in self._links.dialled:
@@ -78,11 +84,20 @@ class WireGuard(PacketTunnelProvider[Config]):
         self._flush()
         self._wake_within(_TICK)
         if self._links.dialled:
-            hint = (
-                f"does that server know this PublicKey ({_text(self._device.key.public)}), are its PublicKey and "
-                f"Endpoint in {self.config.name} right, is this machine's clock, does a firewall drop UDP?"
-            )
-            await self._links.first_answer(self._answered, self._device.drops, hint)
+            await self._links.first_answer(self._answered, self._device.drops, self._hint(config))
+
+    async def _start_in_kernel(self, config: WireGuardConfig) -> None:
+        self._kernel = InKernel(self, config)
+        await self._kernel.set_up(self.config.name)
+        servers = [peer.endpoint for peer in config.peers if peer.endpoint is not None]
+        await self.set_settings(_settings(config, servers[0] if servers else None))
+        await self._kernel.first_answer(self._hint(config))
+
+    def _hint(self, config: WireGuardConfig) -> str:
+        return (
+            f"does that server know this PublicKey ({_text(config.private_key.public)}), are its PublicKey and "
+            f"Endpoint in {self.config.name} right, is this machine's clock, does a firewall drop UDP?"
+        )
 
     async def _open_links(self, config: WireGuardConfig) -> None:
         for entry in config.peers:
@@ -93,16 +108,6 @@ class WireGuard(PacketTunnelProvider[Config]):
             return
         if config.listen_port is not None:
             await self._links.listen(config.listen_port)
-
-    def _settings(self, config: WireGuardConfig) -> TunnelSettings:
-        remote = self._links.dialled[0].endpoint if self._links.dialled else None
-        return TunnelSettings(
-            remote=remote[0] if remote else "",
-            addresses=tuple(str(one) for one in config.addresses),
-            included=tuple(dict.fromkeys(str(one) for peer in config.peers for one in peer.allowed)),
-            dns=_dns(config),
-            mtu=config.mtu or _MTU,
-        )
 
     def stop(self, reason: object) -> None:
         if getattr(self, "_timer", None) is not None and self._timer is not None:
@@ -248,10 +253,13 @@ class WireGuard(PacketTunnelProvider[Config]):
             self.reasserting = all(_tries_for(peer, now) > _REASSERTED_AFTER for peer in self._links.dialled)
 
     def wake(self) -> None:
-        self._tick()
+        if self._kernel is None:
+            self._tick()
 
     def network_changed(self) -> None:
         """Tells the peers where we are now: they answer to where the last message came from."""
+        if self._kernel is not None:
+            return  # whoever found out has told it already
         now = self.tunnel.boot_time()
         for peer in self._links.dialled:
             self._device.keepalive(peer, now)
@@ -274,10 +282,9 @@ class WireGuard(PacketTunnelProvider[Config]):
     def status(self) -> Mapping[str, Any]:
         device = getattr(self, "_device", None)
         if device is None:
-            return {}
+            return {"protocol": "WireGuard"} if self._kernel is not None else {}
         return {
             "protocol": "WireGuard",
-            "implementation": "Towpath, in user space",
             "public_key": _text(device.key.public),
             "peers": [
                 {
@@ -293,6 +300,16 @@ class WireGuard(PacketTunnelProvider[Config]):
             ],
             "drops": dict(device.drops),
         }
+
+
+def _settings(config: WireGuardConfig, remote: tuple[str, int] | None) -> TunnelSettings:
+    return TunnelSettings(
+        remote=remote[0] if remote else "",
+        addresses=tuple(str(one) for one in config.addresses),
+        included=tuple(dict.fromkeys(str(one) for peer in config.peers for one in peer.allowed)),
+        dns=_dns(config),
+        mtu=config.mtu or _MTU,
+    )
 
 
 def _dns(config: WireGuardConfig) -> DnsSettings | None:
