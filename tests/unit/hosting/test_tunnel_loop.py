@@ -76,7 +76,7 @@ def test_a_descriptor_that_was_closed_while_it_was_watched_can_be_watched_under_
         again = os.dup(near.fileno())
         assert again == number
         heard = loop.create_future()
-        loop.add_reader(again, lambda: heard.done() or heard.set_result(os.read(again, 9)))
+        loop.add_reader(again, lambda: heard.set_result(os.read(again, 9)))
         far.send(b"hello")
         assert await heard == b"hello"
         loop.remove_reader(again)
@@ -90,9 +90,9 @@ def test_sockets_writers_timers_and_threads_of_asyncio_work_beside_readers() -> 
         near, far = pair
         echoed: asyncio.Queue[bytes] = asyncio.Queue()
         loop.add_reader(near, lambda: echoed.put_nowait(near.recv(9)))
-        writable = loop.create_future()
-        loop.add_writer(near, lambda: writable.done() or writable.set_result(None))
-        await writable
+        writable = asyncio.Event()
+        loop.add_writer(near, writable.set)
+        await writable.wait()
         loop.remove_writer(near)
         await loop.sock_sendall(far, b"out")
         assert await echoed.get() == b"out"
