@@ -12,7 +12,7 @@ demo: setup  ## run the main job in a little internet of its own
 	@$(PYTHON) -m examples.demo
 
 test: setup  ## pass the tests
-	@$(PYTHON) -m pytest -n 2 $(TESTS)
+	@$(PYTHON) -m pytest -n 4 --dist worksteal $(TESTS)
 
 check: setup  ## ruff, mypy --strict, import contracts
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports

@@ -34,5 +34,6 @@ NAMES = (
     "tunnel_small",
     "tunnel_ping",
     "tunnel_loss",
+    "tunnel_reorder",
     "tunnel_idle",
 )

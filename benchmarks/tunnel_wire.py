@@ -24,7 +24,7 @@ def run(seconds: float) -> Measured:
         "iperf3, one TCP stream through each tunnel, while both hosts' cards carry packets of 1500 bytes alone",
         lambda place, tunnel: tunneling.bulk(place, tunnel, length),
         tuple(PARTIES),
-        _without_offloads,
+        without_offloads,
     )
     for peer in ("openvpn", "wireguard_go"):
         measured.compare(f"vs_{peer}", "wire_tunnel", peer, tunneling.RATE)
@@ -33,7 +33,7 @@ def run(seconds: float) -> Measured:
 
 
 @contextmanager
-def _without_offloads(place: Arena) -> Iterator[None]:
+def without_offloads(place: Arena) -> Iterator[None]:
     ethtool = program("ethtool")
     for host in (place.client, place.server):
         done = host.run(["sh", "-ec", _CUT.format(ethtool, _CARD)], administrator=True)

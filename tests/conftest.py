@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.support.rootless import CURL_HOME, Rootless, installed
+from tests.support.rootless import CURL_HOME, Rootless, installed, shared_site
 
 # How fast examples are made says something of the machine and what else it does, and nothing of the code.
 settings.register_profile("towpath", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,6 +26,7 @@ for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
 
 
 @pytest.fixture(scope="session")
-def rootless() -> Iterator[Rootless]:
+def rootless(testrun_uid: str) -> Iterator[Rootless]:
     """An ordinary user with Towpath installed; see `tests.support.rootless.Rootless`."""
-    yield from installed(Path(tempfile.mkdtemp(prefix="towpath-rootless-", dir="/tmp")))
+    with shared_site(Path("/tmp", f"towpath-site-{testrun_uid}")) as modules:
+        yield from installed(Path(tempfile.mkdtemp(prefix="towpath-rootless-", dir="/tmp")), modules)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.tunnel_lab import eventually
 
 from towpath.testing import Lab, LabHost, LabPlan, TcpEcho
 
@@ -146,7 +147,8 @@ NOBODY = (False, "there is no policy file")
 def test_what_network_manager_says_is_one_change_of_the_path(laptop: Managed) -> None:
     laptop.say_next("manager")
     with laptop.watching() as said:
-        assert next(said) == GUESS
+        # Who answers later than in two seconds is not waited for, and is a change when it does.
+        assert next(one for one in said if one != NOBODY) == GUESS
         for word, expected in (("yes", YES), ("no", NO), ("yes", YES)):
             laptop.metered(word)
             assert next(said) == expected
@@ -174,19 +176,32 @@ def test_the_policy_file_overrules_network_manager(laptop: Managed, tmp_path: Pa
 def test_the_interface_is_shown_as_metered(laptop: Managed) -> None:
     laptop.say_next("manager")
     laptop.metered("yes")
-    with laptop.popen("towpath", "interfaces", "--json") as process:
-        output, _ = process.communicate()
-    assert {found["name"]: found["metered"] for found in json.loads(output)}["eth0"] == "yes"
+
+    def shown() -> object:
+        with laptop.popen("towpath", "interfaces", "--json") as process:
+            output, _ = process.communicate()
+        return {found["name"]: found["metered"] for found in json.loads(output)}["eth0"]
+
+    assert eventually(shown) == "yes", "on a busy machine its answer may come too late, and then nothing is known"
+
+
+@contextmanager
+def connecting(laptop: Managed, where: str) -> Iterator[Iterator[str]]:
+    """The states of a connection that may not cost anything."""
+    with laptop.popen("tests.support.connection_programs", "once", where, "", "cheap") as process:
+        assert process.stdout is not None
+        yield (line.split()[1] for line in process.stdout if line.startswith("state"))
+        process.communicate()
 
 
 def test_c5_a_connection_waits_while_its_path_is_metered_and_goes_on_by_itself(lab: Lab, laptop: Managed) -> None:
     laptop.say_next("manager")
     laptop.metered("yes")
-    where = f"{lab['server'].address4}:7"
-    with laptop.popen("tests.support.connection_programs", "once", where, "", "cheap") as process:
-        assert process.stdout is not None
-        states = (line.split()[1] for line in process.stdout if line.startswith("state"))
-        assert [next(states), next(states)] == ["preparing", "waiting"]
-        laptop.metered("no")
-        assert [next(states), next(states)] == ["preparing", "ready"]
-        process.communicate()
+    for _ in range(8):  # where NetworkManager answers too late nothing is known, and the connection is made
+        with connecting(laptop, f"{lab['server'].address4}:7") as states:
+            first = [next(states), next(states)]
+            if first == ["preparing", "waiting"]:
+                laptop.metered("no")
+                assert [next(states), next(states)] == ["preparing", "ready"]
+                return
+    raise AssertionError(first)

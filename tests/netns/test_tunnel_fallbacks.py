@@ -113,6 +113,45 @@ def test_a_device_gives_the_same_bytes_with_whatever_the_kernel_can(
     assert chosen == (offloads[0] if heads else 0)
 
 
+def _datagrams_from_a_device(offloads: tuple[int, ...]) -> tuple[list[bytes], bool, bool, int]:
+    """A program sends a row of datagrams by one call: what they hold, whether the sums are right, whether one record
+    held several, and what was had.
+    """
+    device = open_tun("t1", offloads=offloads)
+    TunnelLink(device.name).apply(TunnelPlan((("10.4.0.1", 24),), (), (), 1400))
+    queue = TunQueue(device.queue, heads=True)
+    found: list[bytes] = []
+    sums = True
+    several = False
+    with socket.socket(type=socket.SOCK_DGRAM) as program:
+        program.connect(("10.4.0.2", 9))
+        program.setsockopt(socket.SOL_UDP, 103, 1000)  # UDP_SEGMENT
+        assert program.send(b"".join(bytes([at]) * 1000 for at in range(20)) + b"end") == 20_003
+        while len(found) < 21:
+            assert select.select([device.queue], [], [], 5)[0], "the device is silent"
+            for record in queue.receive():
+                packet = Packet(bytes(record))
+                if packet.version != 4 or packet.data[9] != 17:
+                    continue
+                segments = packet.split()
+                several = several or len(segments) > 1
+                found += [one[28:] for one in segments]
+                sums = sums and all(map(_sum_is_right, segments))
+    os.close(device.queue)
+    return found, sums, several, device.offloads
+
+
+@pytest.mark.parametrize("offloads", [ALL_OFFLOADS, ALL_OFFLOADS[1:], ALL_OFFLOADS[-1:]], ids=["all", "no USO", "none"])
+def test_rows_of_a_program_s_datagrams_are_the_same_where_the_device_does_not_cut_them(
+    lab: Lab, offloads: tuple[int, ...]
+) -> None:
+    found, sums, several, chosen = lab["one"].call(_datagrams_from_a_device, offloads)
+    assert found == [*(bytes([at]) * 1000 for at in range(20)), b"end"]
+    assert sums, "every packet has a right checksum once it was cut"
+    assert several is bool(chosen & 0x20), "TUN_F_USO4, Linux 6.2"
+    assert chosen in offloads
+
+
 def test_a_missing_node_is_named() -> None:
     with pytest.raises(FeatureMissing, match="/nowhere/tun") as caught:
         open_tun("t0", node="/nowhere/tun")

@@ -35,7 +35,7 @@ def served(lines):
     return lines
 
 def request(text, host="web.test", port=80):
-    return served(http(host, port, text.encode("latin-1")))
+    return served(http(host, port, text.encode("latin-1"), answers=1))
 
 def datagram(address, port, data=b"x", seconds=60):
     # No errors come back for datagrams to groups: those have no time.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CURL_HOME", "Rootless", "installed"]
+__all__ = ["CURL_HOME", "Rootless", "installed", "shared_site"]
 
 USER = 1000
 _SOURCE = Path(__file__).resolve().parents[2] / "src" / "towpath"
@@ -58,7 +60,7 @@ class Rootless:
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(self.site),
-            "CURL_HOME": str(self.site.parent / "curl"),
+            "CURL_HOME": str(self.home.parent / "curl"),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         return base | dict(extra or {})
@@ -73,7 +75,7 @@ class Rootless:
     def _options(self, options: dict[str, Any], *, capture: bool) -> dict[str, Any]:
         found = {"cwd": self.home, "text": True} | options
         if capture:
-            found = {"stdin": None if "input" in options else subprocess.DEVNULL, "timeout": 60} | found
+            found = {"stdin": None if "input" in options else subprocess.DEVNULL, "timeout": 120} | found
             found = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | found
             if found["stdin"] is None:
                 del found["stdin"]
@@ -81,14 +83,38 @@ class Rootless:
         return found
 
 
-def installed(folder: Path) -> Iterator[Rootless]:
-    """Copies Towpath and what it needs into `folder`, readable by all; the folder goes afterwards."""
-    site, home, program = folder / "site", folder / "home", folder / "towpath"
-    shutil.copytree(CURL_HOME, folder / "curl")
-    folder.chmod(0o755)
-    home.mkdir()
-    if not os.getuid():
-        os.chown(home, USER, USER)
+@contextmanager
+def shared_site(folder: Path) -> Iterator[Path]:
+    """Towpath and what it needs in `folder`, readable by all.
+
+    The first process of the tests that asks copies it, and the last one removes it.
+    """
+    with open(f"{folder}.coming-and-going", "w") as door, open(f"{folder}.in-use", "w") as use:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        if not folder.exists():
+            made = folder.with_suffix(".new")
+            shutil.rmtree(made, ignore_errors=True)
+            _copy(made)
+            made.rename(folder)
+        fcntl.flock(use, fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        try:
+            yield folder
+        finally:
+            fcntl.flock(door, fcntl.LOCK_EX)
+            fcntl.flock(use, fcntl.LOCK_UN)
+            try:
+                fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass  # another process has it still
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+                Path(use.name).unlink(missing_ok=True)
+                Path(door.name).unlink(missing_ok=True)
+            fcntl.flock(door, fcntl.LOCK_UN)
+
+
+def _copy(site: Path) -> None:
     shutil.copytree(_SOURCE, site / "towpath")
     for name in sorted(_needed("towpath", "trustme")):
         for file in distribution(name).files or ():
@@ -98,7 +124,18 @@ def installed(folder: Path) -> Iterator[Rootless]:
                 shutil.copy2(str(file.locate()), target)
     # Nobody else may write there, so that each start would compile it again.
     subprocess.run([_PYTHON, "-m", "compileall", "-q", site / "towpath"], check=True)
-    subprocess.run(["chmod", "-R", "a+rX", site, folder / "curl"], check=True)
+    subprocess.run(["chmod", "-R", "a+rX", site], check=True)
+
+
+def installed(folder: Path, site: Path) -> Iterator[Rootless]:
+    """A user with a home and a program in `folder`, which goes afterwards."""
+    home, program = folder / "home", folder / "towpath"
+    shutil.copytree(CURL_HOME, folder / "curl")
+    folder.chmod(0o755)
+    home.mkdir()
+    if not os.getuid():
+        os.chown(home, USER, USER)
+    subprocess.run(["chmod", "-R", "a+rX", folder / "curl"], check=True)
     program.write_text(_SCRIPT.format(python=_PYTHON, site=str(site)))
     program.chmod(0o755)
     user = Rootless(_PYTHON, str(program), site, home)

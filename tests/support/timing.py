@@ -5,7 +5,7 @@ from functools import wraps
 from typing import ParamSpec
 
 P = ParamSpec("P")
-_TRIES = 4
+_TRIES = 8
 
 
 class TooSlow(AssertionError):

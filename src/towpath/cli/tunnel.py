@@ -218,10 +218,10 @@ def _described(one: dict[str, Any]) -> str:
         lines += _peer(peer)
     packets = _counts(one.get("packets"))
     if packets:
-        count, size = packets.get, lambda key: _bytes(packets.get(key, 0))
+        bytes_in, bytes_out = (_bytes(packets.get(key, 0)) for key in ("bytes_in", "bytes_out"))
         lines.append(
-            f"  inside        {count('packets_in', 0)} packets in ({size('bytes_in')}), "
-            f"{count('packets_out', 0)} out ({size('bytes_out')})"
+            f"  inside        {packets.get('packets_in', 0)} packets in ({bytes_in}), "
+            f"{packets.get('packets_out', 0)} out ({bytes_out})"
         )
     drops = _counts(one.get("drops"))
     drops["refused by the device"] = packets.get("refused", 0)

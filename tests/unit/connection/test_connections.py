@@ -420,7 +420,7 @@ def test_ten_thousand_connections_that_come_and_go_leave_nothing_behind() -> Non
             assert len(gc.get_objects()) < before[2] + 2000
             assert resident() < before[3] + (4 << 20)
 
-    run(body, 400)
+    run(body, 500)
 
 
 @pytest.mark.parametrize(

@@ -61,3 +61,22 @@ def test_probes_that_are_swallowed_are_no_loss_of_units() -> None:
     assert path.level == 0
     path.report(traffic, 200, 208, 4.0)
     assert path.level > 0, "and others are"
+
+
+def test_units_that_others_have_overtaken_are_no_loss() -> None:
+    here, there = (Traffic(Keypair(1, 2, b"s" * 32, b"r" * 32, 0.0, initiator=True)) for _ in range(2))
+    path = Path()
+    arrivals = (range(0, 90), [*range(91, 180), 90], [*range(181, 270), 180], range(270, 360))
+    for now, numbers in enumerate(arrivals):
+        for counter in numbers:
+            there.came(counter)
+        path.report(here, there.whole, there.settled, float(now))
+        there.settle()
+        here.pieces_sent += 90
+    assert path.level == 0
+    for counter in [*range(360, 400), *range(410, 450)]:
+        there.came(counter)
+    for later in (5.0, 6.0):
+        there.settle()
+        path.report(here, there.whole, there.settled, later)
+    assert path.level > 0, "and those that never come are"

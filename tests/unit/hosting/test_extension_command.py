@@ -35,7 +35,7 @@ def started(tmp_path: Path) -> Path:
         ["pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_no_ads.py"],
         ["ruff", "check", "--isolated", "--no-cache", "."],
         ["ruff", "format", "--check", "--isolated", "--no-cache", "."],
-        ["mypy", "--strict", "--cache-dir", "../mypy", "no_ads.py", "test_no_ads.py"],
+        ["mypy", "--strict", "--cache-dir", "../../mypy", "no_ads.py", "test_no_ads.py"],
     ],
     ids=lambda words: " ".join(words[:2]),
 )

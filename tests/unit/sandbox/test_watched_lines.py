@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import socket
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -41,13 +43,14 @@ def viewer(loop: Loop) -> Iterator[socket.socket]:
 
 
 def answer(loop: Loop, viewer: socket.socket) -> dict[str, Any] | None:
-    """The last thing that is said in a moment of the loop; `None` when the viewer was let go."""
-    loop.later(0.05, loop.stop)
-    loop.run()
+    """The next thing that is said; `None` when the viewer was let go."""
+    deadline = time.monotonic() + 60
+    while not select.select([viewer], [], [], 0)[0]:
+        assert time.monotonic() < deadline, "nothing is said"
+        loop.later(0.002, loop.stop)
+        loop.run()
     try:
         data = viewer.recv(1 << 20)
-    except BlockingIOError:
-        return {}
     except ConnectionResetError:
         return None
     found: dict[str, Any] = json.loads(data.splitlines()[-1]) if data else {}

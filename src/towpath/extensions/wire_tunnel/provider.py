@@ -352,9 +352,10 @@ class WireTunnel(PacketTunnelProvider[Config]):
             if keypair is None or traffic is None:
                 continue
             traffic.reassembly.expire(now)
-            if traffic.whole > traffic.told[0] + 3:  # reports of reports would never end
-                traffic.told = traffic.whole, traffic.end
-                self._send_unit(peer, keypair, REPORT.pack(REPORT_MAGIC, *traffic.told), now)
+            if traffic.whole > traffic.told + 3:  # reports of reports would never end
+                traffic.told = traffic.whole
+                self._send_unit(peer, keypair, REPORT.pack(REPORT_MAGIC, traffic.whole, traffic.settled), now)
+            traffic.settle()
 
     def wake(self) -> None:
         if self._timer is not None:

@@ -26,16 +26,26 @@ class Traffic:
         self.reassembly = Reassembly()
         self.pieces_sent = 0
         self.whole = 0
-        """Units that came."""
-        self.end = 0
-        """One more than the greatest number of a unit that came."""
-        self.told = (0, 0)
+        """Units that came, of those before `settled`."""
+        self.settled = 0
+        """Units from this number on may still be on their way: others have overtaken them."""
+        self._newer = 0
+        self._end = 0
+        self.told = 0
+        """`whole` of the last report that was made."""
         self.path_seen = (0, 0, 0)
         """Of the last report that was used: whole, end, and the pieces that had been sent."""
 
     def came(self, counter: int) -> None:
-        self.whole += 1
-        self.end = max(self.end, counter + 1)
+        if counter < self.settled:
+            self.whole += 1
+        else:
+            self._newer += 1
+            self._end = max(self._end, counter + 1)
+
+    def settle(self) -> None:
+        """What has not come by the next time is lost."""
+        self.whole, self._newer, self.settled = self.whole + self._newer, 0, max(self.settled, self._end)
 
     def seal(self, content: Buffer, room: memoryview) -> tuple[int, bytes]:
         """Seals a unit of the next number into `room`: its length, and what each head of its pieces begins with."""
