@@ -161,4 +161,3 @@ def test_a_server_that_does_not_know_the_key_is_told(lab: Lab, tmp_path: Path) -
         said = process.stdout.readline()
         process.kill()
     assert f"no answer from {lab['server'].address4}:51820" in said
-    assert f"does that server know this PublicKey ({ours.public})" in said

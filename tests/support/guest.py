@@ -19,6 +19,7 @@ __all__: list[str] = []
 
 ROOT = Path(__file__).resolve().parents[2]
 _UNPACKED = ROOT / ".cache" / "guest"
+_FILES = "/usr/lib/qemu/virtiofsd"
 _MEGABYTES = 1024
 _MODULES = ("net", "crypto", "lib", "arch", "fs/fuse", "drivers/virtio", "drivers/net")
 _ENDED = "guest: the command has ended with "
@@ -78,6 +79,11 @@ def _pack(folder: Path, command: str) -> Path:
 
 
 def main() -> int:
+    absent = [name for name in ("qemu-system-x86_64", "busybox", _FILES) if shutil.which(name) is None]
+    if absent or not _UNPACKED.is_dir():
+        raise SystemExit(
+            f"guest: {', '.join(absent) or _UNPACKED} is missing (apt install qemu-system-x86; make guest)"
+        )
     words = shlex.join(
         [
             "env",
@@ -93,7 +99,7 @@ def main() -> int:
         packed = _pack(folder, command)
         (kernel,) = (_UNPACKED / "boot").glob("vmlinuz-*")
         shared = folder / "files.socket"
-        served = ["/usr/lib/qemu/virtiofsd", f"--socket-path={shared}", "-o", "source=/", "-o", "sandbox=chroot"]
+        served = [_FILES, f"--socket-path={shared}", "-o", "source=/", "-o", "sandbox=chroot"]
         with subprocess.Popen([*served, "-o", "cache=always"], stderr=subprocess.DEVNULL) as files:
             try:
                 while not shared.exists():

@@ -1,9 +1,9 @@
 """Holds a tunnel on the host it runs on: ``python -m tests.support.host_tunnel_program TARGET DEVICE [WORD ...]``.
 
 Words: `kill-switch`, `on-demand`, `kernel` (which speaks, where it can), `idle` (it is not started), `hurry`
-(connecting has 2 s in place of 60). It writes "up", or what was wrong; for each line of its input the status as JSON,
-and for "stop", "start", "begin" (nobody waits), "starts" (a thousand, by eight threads) and "jump" (the clock that
-counts sleep is half a minute ahead of what it was) what became of that.
+(connecting has 2 s in place of 60). It writes "up", or what was wrong; for each line of its input the status as
+JSON, and for "stop", "start", "begin" (nobody waits), "starts" (a thousand, by eight threads) and "jump" (the clock
+that counts sleep is half a minute ahead of what it was) what became of that.
 """
 
 from __future__ import annotations

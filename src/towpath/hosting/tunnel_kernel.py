@@ -12,6 +12,7 @@ import msgspec
 from towpath.errors import HostFault, PeerViolation
 from towpath.hosting import tunnel_messages as told
 from towpath.providers.disconnect import DisconnectCause
+from towpath.providers.flow import joined
 
 if TYPE_CHECKING:
     from towpath.hosting.link import WorkerLink
@@ -133,7 +134,7 @@ class TunnelKernel:
             "peers": [
                 {
                     "public_key": b64encode(peer.public_key).decode(),
-                    "endpoint": peer.endpoint and _written(*peer.endpoint),
+                    "endpoint": peer.endpoint and joined(*peer.endpoint),
                     "allowed": list(peer.allowed),
                     "last_handshake": peer.last_handshake or None,
                     "received": peer.received,
@@ -151,7 +152,3 @@ def _found(peer: KernelPeer) -> KernelPeer:
     host, port = peer.endpoint
     address = socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)[0][4][0]
     return msgspec.structs.replace(peer, endpoint=(str(address), port))
-
-
-def _written(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
