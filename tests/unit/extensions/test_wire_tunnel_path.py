@@ -80,3 +80,11 @@ def test_units_that_others_have_overtaken_are_no_loss() -> None:
         there.settle()
         path.report(here, there.whole, there.settled, later)
     assert path.level > 0, "and those that never come are"
+
+
+def test_a_unit_that_is_lost_at_the_end_of_a_burst_is_one_of_many_pieces() -> None:
+    path, traffic = Path(), Traffic(Keypair(1, 2, b"s" * 32, b"r" * 32, 0.0, initiator=True))
+    traffic.pieces_sent = 300 * 45
+    path.report(traffic, 200, 200, 1.0)
+    path.report(traffic, 299, 300, 2.0)
+    assert path.level == 0, "one of 13,500 datagrams"

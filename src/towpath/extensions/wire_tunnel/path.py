@@ -78,14 +78,15 @@ class Path:
 
     def report(self, traffic: Traffic, whole: int, end: int, now: float) -> None:
         """The other side has said how many units of a session came, and which was the last."""
-        whole_before, end_before, pieces_before = traffic.path_seen
+        whole_before, end_before, pieces_before, pieces_earlier = traffic.path_seen
         sent, lost = end - end_before, end - end_before - (whole - whole_before)
         lost, self._unanswered = max(0, lost - self._unanswered), 0
         if sent < 20 and lost <= 0:
             return
-        pieces = max(1.0, (traffic.pieces_sent - pieces_before) / max(1, sent))
-        traffic.path_seen = whole, end, traffic.pieces_sent
-        share = max(0, lost) / max(1, sent) / pieces
+        # The units that a report speaks of were sent before the last one, or a little later.
+        pieces = max(1, sent, traffic.pieces_sent - pieces_before, pieces_before - pieces_earlier)
+        traffic.path_seen = whole, end, traffic.pieces_sent, pieces_before
+        share = lost / pieces
         if lost > 0:
             self.level = max(self.level, sum(share > limit for limit in _LOSSY))
             self._clean_since = now

@@ -33,8 +33,8 @@ class Traffic:
         self._end = 0
         self.told = 0
         """`whole` of the last report that was made."""
-        self.path_seen = (0, 0, 0)
-        """Of the last report that was used: whole, end, and the pieces that had been sent."""
+        self.path_seen = (0, 0, 0, 0)
+        """Of the last report that was used: whole, end, the pieces that had been sent, and those of the one before."""
 
     def came(self, counter: int) -> None:
         if counter < self.settled:
