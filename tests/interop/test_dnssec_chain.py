@@ -240,7 +240,7 @@ def test_zones_are_asked_for_once(servers: Servers) -> None:
 
 def test_an_answer_lasts_no_longer_than_its_signature(servers: Servers) -> None:
     validator = Validator(parse_anchors([servers.world.anchor], "a test"))
-    assert 290 <= servers.validate("www.test", "A", validator).ttl <= 300
+    assert 20 < servers.validate("www.test", "A", validator).ttl <= 300  # the server keeps it too
     signed = servers.ask("www.test", 1)
     end = int(time.time()) + 40 * 86400
     assert servers.validate("www.test", "A", None, end).code == 7

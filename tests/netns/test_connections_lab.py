@@ -41,7 +41,7 @@ def line(process: subprocess.Popen[str], *wanted: str) -> float:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 0
 
 

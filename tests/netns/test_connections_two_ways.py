@@ -97,7 +97,7 @@ def test_a_better_path_is_told_and_the_connection_stays_on_its_own(lab: Lab, ser
     said(process, "answer", "word")
     with down(phone, "eth0"):
         said(process, "better", "False")
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 0
 
 

@@ -23,7 +23,7 @@ def echo(word):
 assert echo(b"before")
 def fetch():
     try:
-        return urllib.request.urlopen(WEB, timeout=60).status
+        return urllib.request.urlopen(WEB, timeout=120).status
     except OSError as error:
         return type(getattr(error, "reason", error)).__name__
 begun = time.monotonic()
@@ -121,7 +121,7 @@ def fetch():
     while time.monotonic() < done:
         begun = time.monotonic()
         try:
-            outcome = urllib.request.urlopen("http://web.test/", timeout=60).status
+            outcome = urllib.request.urlopen("http://web.test/", timeout=120).status
         except OSError as error:
             outcome = str(error)
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
@@ -148,7 +148,7 @@ print(outcomes)
         workers = _children(_zygote(process.pid))
         assert len(workers) == 1
         os.kill(int(workers[0]), number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     successes, kinds, slowest, late = out.splitlines()[0].split()
     assert int(successes) > 20
     assert kinds == "1", out  # every fetch succeeded
@@ -220,7 +220,7 @@ def test_when_nothing_can_make_workers_any_more_the_policy_holds_and_says_so(
         assert process.stderr is not None
         assert said(process.stderr.readline()) == [{"started": True}]
         os.kill(int(_zygote(process.pid)), signal.SIGKILL)
-        out, err = process.communicate("\n", timeout=60)
+        out, err = process.communicate("\n", timeout=120)
     assert out == code
     assert "the process that workers come from was killed" in err
     assert f"(--on-failure {policy})" in err

@@ -35,7 +35,7 @@ def measured(kind, work):
         longest[0] = max(longest[0], time.monotonic() - begun)
         done[kind] += 1
         time.sleep(0.002)
-kept = http.client.HTTPConnection("web.test", timeout=60)
+kept = http.client.HTTPConnection("web.test", timeout=120)
 def keep_alive():
     kept.request("GET", "/")
     assert kept.getresponse().read()
@@ -128,7 +128,7 @@ print(kept.recv(15))
         author(VERSION.format(1))
         assert said(process.stderr.readline()) == [{"version": 1}]
         assert "mine: the new code has taken over" in process.stderr.readline()
-        out, err = process.communicate("\n", timeout=60)
+        out, err = process.communicate("\n", timeout=120)
     assert out.splitlines() == ["ConnectionRefusedError", "b'HTTP/1.1 200 OK'"]
     assert "the filter mine: version 1" in err
 
@@ -145,7 +145,7 @@ def test_code_that_cannot_be_used_leaves_the_old_in_force(run: Runner, author: A
         line = process.stderr.readline()
         assert "the new code was not taken over, the old stays" in line
         assert "mine.py:1" in line
-        _, err = process.communicate("\n", timeout=60)
+        _, err = process.communicate("\n", timeout=120)
     assert "the filter mine: version 1" in err
 
 

@@ -189,7 +189,7 @@ try:
 except ssl.SSLWantReadError:
     pass
 hello = outgoing.read()
-s = socket.create_connection((sys.argv[1], 443), timeout=60)
+s = socket.create_connection((sys.argv[1], 443), timeout=120)
 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 for at in range(0, len(hello), 100):
     s.sendall(hello[at:at + 100])
@@ -235,7 +235,7 @@ def test_a_paused_flow_waits_for_its_verdict(
 
 CHATTER = """
 import socket, sys, time
-s = socket.create_connection((sys.argv[1], 7), timeout=60)
+s = socket.create_connection((sys.argv[1], 7), timeout=120)
 print("begun", flush=True)
 try:
     while True:

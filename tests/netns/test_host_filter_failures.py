@@ -20,7 +20,7 @@ __all__ = ["routed"]
 
 TRANSFER = """
 import socket, sys, threading
-s = socket.create_connection((sys.argv[1], 7), timeout=60)
+s = socket.create_connection((sys.argv[1], 7), timeout=120)
 print("begun", flush=True)
 for line in sys.stdin:
     s.sendall(b"x" * 100000)
@@ -110,7 +110,7 @@ def test_a_provider_that_fails_is_replaced_within_ten_seconds(
     long = python("""
 import socket, sys
 try:
-    socket.create_connection((sys.argv[1], 7), timeout=60)
+    socket.create_connection((sys.argv[1], 7), timeout=120)
     print("passed")
 except OSError as error:
     print(type(error).__name__)

@@ -42,7 +42,7 @@ outage = 0.0
 while not stopping:
     tried += 1
     try:
-        with socket.create_connection((sys.argv[1], 7), timeout=60) as s:
+        with socket.create_connection((sys.argv[1], 7), timeout=120) as s:
             s.sendall(b"x")
             assert s.recv(1) == b"x"
         now = time.monotonic()
@@ -213,7 +213,7 @@ else:
 """
     command = [sys.executable, "-c", program, author(ALLOWING), moment]
     with on_node(routed, "office", command) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     assert (out, err, process.returncode) == ("ended None\n", "", 0)
     with on_node(routed, "office", ["nft", "list", "ruleset"]) as listing:
         assert listing.communicate()[0] == ""

@@ -257,15 +257,15 @@ def test_short_names_are_looked_for_in_the_search_domains_of_the_tunnel(lab: Lab
     client = lab["client"]
     look = ["getent", "ahostsv4"]
     with tunnel(client, file(lab, files, f"{INNER}, nothing.test, corp.test"), "wg0") as held:
-        found = client.run([*look, "git"], timeout=20).stdout
+        found = client.run([*look, "git"], timeout=120).stdout
         assert found.split()[:3] == ["10.80.0.9", "STREAM", "git.corp.test"], "a program hears its whole name"
         assert dig(client, "git.") == "git.corp.test.\n10.80.0.9"
         asked = Asked(lab)
         assert dig(client, "web") == "", "what none of them has is asked for as it is"
         assert asked.at("server") == {"web.nothing.test", "web.corp.test", "web"}
-        assert client.run([*look, "web.test"], timeout=20).stdout.startswith("192.0.2.80")
+        assert client.run([*look, "web.test"], timeout=120).stdout.startswith("192.0.2.80")
         held.kill()
-        eventually(lambda: not client.run([*look, "git"], timeout=20).stdout)
+        eventually(lambda: not client.run([*look, "git"], timeout=120).stdout)
 
 
 def test_a_proxy_is_not_set_for_a_host_and_that_is_said_once(lab: Lab, files: Path) -> None:
@@ -273,6 +273,6 @@ def test_a_proxy_is_not_set_for_a_host_and_that_is_said_once(lab: Lab, files: Pa
     words = [sys.executable, "-m", "tests.support.host_tunnel_program", target, "wg0"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with lab["client"].popen(words, administrator=True, text=True, cwd=ROOT, **pipes) as held:
-        out, err = held.communicate("stop\nstart\n", 60)
+        out, err = held.communicate("stop\nstart\n", 120)
     assert out.splitlines()[:3] == ["up", "stopped", "up"]
     assert err.count("programs of a host are not told of it") == 1

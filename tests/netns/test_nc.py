@@ -113,8 +113,8 @@ def test_openssl_talks_to_a_tls_listener(world: Lab, tmp_path: Path) -> None:
                 assert process.stdout is not None
                 # Its own end only now: this client goes as soon as it is told that the server has no more to say.
                 assert process.stdout.readline() == "over TLS\n"
-                process.communicate(timeout=60)
-                openssl.communicate(timeout=60)
+                process.communicate(timeout=120)
+                openssl.communicate(timeout=120)
         finally:
             process.kill()
 

@@ -46,7 +46,7 @@ def game(lab: Lab, keys: tuple[Path, Path], moves: tuple[str, str]) -> tuple[lis
         waiting = hosting.stdout.readline()
         assert waiting.startswith("waiting as"), waiting
         with player(lab["two"], "join", str(keys[1])) as joining:
-            theirs, _ = joining.communicate(moves[1], timeout=60)
+            theirs, _ = joining.communicate(moves[1], timeout=120)
         ours = hosting.stdout.read()
         hosting.wait(60)
     return ours.splitlines(), theirs.splitlines()

@@ -59,9 +59,15 @@ def test_what_was_refused_is_there_with_the_reason(run: Runner, world: Lab, tmp_
 
 def test_both_directions_of_datagrams_and_pings_belong_to_their_flow(run: Runner, tmp_path: Path) -> None:
     file = tmp_path / "run.pcapng"
-    command = "echo hello | nc -uw1 -4 time.test 9000; ping -4 -c1 -W60 time.test"
+    command = "exec 3<>/dev/udp/time.test/9000; echo hello >&3; timeout 60 head -1 <&3; ping -4 -c1 -W60 time.test"
     done = run(
-        "--capture", str(file), "--allow", "udp://time.test:9000", "--allow", "icmp://time.test", command=command
+        "--capture",
+        str(file),
+        "--allow",
+        "udp://time.test:9000",
+        "--allow",
+        "icmp://time.test",
+        command=["bash", "-c", command],
     )
     udp, icmp = done.only(transport="udp", name="time.test")["id"], done.only(transport="icmp")["id"]
     datagrams = shown(file, "udp.port == 9000", "frame.comment", "frame.packet_flags_direction")

@@ -186,7 +186,7 @@ for address in sys.argv[1:]:
 @pytest.mark.parametrize("family", ["-4", "-6"])
 def test_ping_works_where_the_uplink_admits_it(run: Runner, family: str) -> None:
     need("ping")
-    done = run(command=["ping", family, "-c2", "-i0.2", "-W60", "web.test"])
+    done = run(command=["ping", family, "-c2", "-i0.2", "-w60", "web.test"])
     assert "2 received" in done.out, done
     assert run(command=["ping", family, "-c1", "web.test"]).only(transport="icmp")["program"] == "ping"
 

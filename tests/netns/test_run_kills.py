@@ -92,7 +92,7 @@ def _kill_one(world: Lab, chance: random.Random, folder: Path, number: int) -> N
         for handle in handles:
             os.close(handle)
         assert left == 0, f"round {number}: {left} processes outlive {sent.name} to {name}"
-        _, errors = shadow.communicate(timeout=60)
+        _, errors = shadow.communicate(timeout=120)
         assert "Traceback" not in errors, f"round {number}: {sent.name} to {name}: {errors}"
 
 

@@ -13,7 +13,7 @@ def test_a_run_under_what_was_learnt_from_it_has_nothing_refused(run: Runner, wo
     learnt = tmp_path / "learnt.toml"
     command = (
         "curl -sS http://web.test http://www.web.test https://web.test http://web.test:8080; "
-        "echo hi | nc -w1 echo.test 7; echo hi | nc -uw1 time.test 9000; echo | nc -w1 git.test 22; "
+        "echo hi | nc -N echo.test 7; echo hi | nc -uw1 time.test 9000; echo | nc -N git.test 22; "
         f"curl -sS http://{world['tracker'].address4}/; getent hosts internal.test; getent hosts nothing.test; "
         "ping -c1 web.test >/dev/null"
     )

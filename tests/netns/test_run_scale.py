@@ -99,7 +99,7 @@ def running(lab: Lab, folder: Path, *options: str) -> Iterator[tuple[Run, Path]]
     process = lab["client"].popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
     try:
         yield Run(process), report
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
         assert process.returncode == 0
     finally:
         process.kill()
@@ -151,7 +151,7 @@ def test_past_the_last_descriptor_flows_fail_and_the_run_goes_on(world: Lab, tmp
         assert 100 < held < 150
         assert run.do("release()") == "released"
         assert run.do(f"sequence('echo.test', {PORT}, 50)") == "50"
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
         assert process.returncode == 0
 
 

@@ -179,7 +179,7 @@ def test_a_dns_proxy_s_own_domains_come_before_the_tunnel_s(tunnels: TunnelLab, 
 
 
 def test_ping_and_udp_go_through_it(tunnels: TunnelLab, run: Runner) -> None:
-    done = run("--tunnel", tunnels.file(), command=["ping", "-c", "2", "-i", "0.2", INNER4])
+    done = run("--tunnel", tunnels.file(), command=["ping", "-c", "2", "-i", "0.2", "-w", "60", INNER4])
     assert "2 received" in done.out, done.out + done.err
     program = (
         "import socket,sys; s=socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.settimeout(60);"

@@ -306,5 +306,5 @@ def test_a_viewer_that_reads_nothing_holds_nobody_up(run: Runner, world: Lab) ->
             assert viewer.stdout.readline() == "attached\n"
             viewer.send_signal(signal.SIGSTOP)
             assert go_on(process) == "all\n"
-            process.communicate("go\n", timeout=60)
+            process.communicate("go\n", timeout=120)
             viewer.kill()

@@ -48,5 +48,5 @@ def test_the_guide_taken_at_its_word_carries_a_page(tmp_path: Path) -> None:
             words = [TOWPATH, "run", "--tunnel", "knot.py:knot.toml", "--", "curl", "-sS", "http://10.6.0.1/"]
             done = lab["client"].run(words, cwd=tmp_path, timeout=120)
             assert "This is server." in done.stdout, done.stderr
-            server.communicate("\n", timeout=60)
+            server.communicate("\n", timeout=120)
             assert server.returncode == 0

@@ -234,19 +234,19 @@ def test_a_flood_of_initiations_is_answered_by_cookies_and_a_peer_gets_through(l
         flooder.connect((server.address4, 51820))
         flooder.settimeout(60)
 
-        def pour() -> int:
+        def pour() -> bool:
+            """Whether most is refused before a curve is computed, which begins at 64 in a second."""
             for message in flood:
                 flooder.send(message)
-            return int(told(server)["drops"].get("handshake-load", 0))
+            drops = told(server)["drops"]
+            return int(drops.get("handshake-load", 0)) > max(100, int(drops.get("initiation-unknown", 0)))
 
-        eventually(lambda: pour() > 100)
+        eventually(pour)
         assert struct.unpack_from("<I", flooder.recv(200))[0] == 3, "a cookie"
         pour()
         with tunnel(client, here, "t0"):
             pour()
             assert pings(client, INNER["wireguard"])
-        drops = told(server)["drops"]
-        assert drops["initiation-unknown"] < drops["handshake-load"]
         assert "handshake-load" in shown(server)
 
 
@@ -256,11 +256,16 @@ def test_any_bytes_at_the_port_of_a_server_are_counted_and_nothing_more(lab: Lab
     with tunnel(lab["server"], there, "t0"), tunnel(lab["client"], here, "t0"):
         with lab["middle"].socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.connect((lab["server"].address4, 51820))
-            for _ in range(500):
-                kind = choose.choice((b"", b"\1\0\0\0", b"\2\0\0\0", b"\3\0\0\0", b"\4\0\0\0"))
-                stranger.send(kind + choose.randbytes(choose.choice((0, 1, 12, 28, 60, 88, 144, 1400))))
+
+            def enough() -> bool:
+                """What finds no room in the server's socket is not counted: some at a time."""
+                for _ in range(50):
+                    kind = choose.choice((b"", b"\1\0\0\0", b"\2\0\0\0", b"\3\0\0\0", b"\4\0\0\0"))
+                    stranger.send(kind + choose.randbytes(choose.choice((0, 1, 12, 28, 60, 88, 144, 1400))))
+                return bool(sum(told(lab["server"])["drops"].values()) >= 300)
+
+            eventually(enough)
             stranger.setblocking(False)
-            eventually(lambda: sum(told(lab["server"])["drops"].values()) >= 300)
             with pytest.raises(BlockingIOError):
                 stranger.recv(100)  # nobody who does not know the key hears anything
         assert bulk(lab["client"], INNER["wireguard"], 300_000)

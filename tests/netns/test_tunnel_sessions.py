@@ -174,7 +174,7 @@ def test_figures_of_a_provider_that_mean_nothing_harm_nobody_who_looks(lab: Lab,
     with held(lab, tmp_path, "tell nonsense") as one:
         assert one.line() == "up"
         for _ in range(2):  # the second time deeper than any parser goes
-            done = lab["one"].run([TOWPATH, "tunnel", "status"], administrator=True, timeout=60)
+            done = lab["one"].run([TOWPATH, "tunnel", "status"], administrator=True, timeout=120)
             assert done.returncode == 0, done.stderr
             assert "told: connected" in done.stdout
             assert "\x1b" not in done.stdout
@@ -192,7 +192,7 @@ def test_a_start_that_hangs_is_given_up_with_its_process_and_the_next_has_a_new_
                 now = one.status()
                 return (now["starts"], now["state"]) == (starts, "disconnected")
 
-            eventually(ended, 30)
+            eventually(ended)
             eventually(lambda: not one.workers())
             assert one.status()["last_error"]["reason"] == "it has not started in 2 s"
             assert one.status()["last_error"]["cause"] == "server not responding"

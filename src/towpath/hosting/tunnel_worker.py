@@ -17,6 +17,7 @@ from towpath.errors import ConfigInvalid, Misuse, TowpathError
 from towpath.hosting import messages
 from towpath.hosting import tunnel_messages as told
 from towpath.hosting.tunnel_io import SocketLink, TunFlow
+from towpath.hosting.tunnel_loop import TunnelLoop
 from towpath.kernel.system import heap, tun
 from towpath.providers.disconnect import DisconnectCause, TunnelFailed
 from towpath.providers.kernel_wireguard import KernelPeerFigures, KernelWireGuard
@@ -37,7 +38,8 @@ def serve(line: socket.socket, provider: PacketTunnelProvider[Any], begin: messa
     heap.keep_freed()
     gc.freeze()  # what is loaded stays: no collection looks at it again
     gc.set_threshold(10_000, 20, 50)
-    asyncio.run(_Worker(line, provider, begin).run())
+    with asyncio.Runner(loop_factory=TunnelLoop) as runner:
+        runner.run(_Worker(line, provider, begin).run())
 
 
 class _Worker:

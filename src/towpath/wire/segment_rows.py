@@ -79,13 +79,10 @@ def split_rows(packet: Bytes, offload: Offload, align: int = 16) -> Rows | None:
     if cut.protocol == _TCP:
         place = at + 8
         sequences = (int.from_bytes(packet[start + 4 : start + 8], "big") + order * size) & 0xFFFFFFFF
-        high, low = sequences >> 16, sequences & _ONES
-        words[:, at + 2] = high
-        words[:, at + 3] = low
-        sums += high + low
+        table.view(">u4")[:, at // 2 + 1] = sequences
         flags = _flags(packet, start, count, offload)
         words[:, at + 6] = flags
-        sums += flags
+        sums += sequences + flags
     else:
         place = at + 3
         words[:, at + 2] = length - start
@@ -208,9 +205,9 @@ def _joined(rows: Rows, version: int, start: int, header: int) -> bytes:
 def _sums(part: Any) -> Any:
     """Of each row the sum of its 16-bit big-endian words modulo 0xFFFF; rows are whole 32-bit words."""
     words = part.view(numpy.uint32) if part.flags.c_contiguous else numpy.ascontiguousarray(part).view(numpy.uint32)
-    totals = numpy.add.reduce(words, axis=1, dtype=numpy.uint64) % _ONES
-    swapped = totals.astype(numpy.uint16).byteswap() if numpy.little_endian else totals
-    return swapped.astype(numpy.int64)
+    totals = numpy.add.reduce(words, axis=1, dtype=numpy.uint64).view(numpy.int64)
+    # To exchange the bytes of a 16-bit number is to multiply it by 256, modulo 0xFFFF.
+    return totals * 256 if numpy.little_endian else totals
 
 
 @lru_cache(64)
