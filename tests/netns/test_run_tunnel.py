@@ -92,6 +92,13 @@ def asked_at(lab: Lab, host: str, since: int = 0) -> set[str]:
     return {question.split()[1] for record in lab[host].log[since:] for question in record.requests if "." in question}
 
 
+def test_short_names_are_looked_for_in_the_search_domains_of_the_tunnel(tunnels: TunnelLab, run: Runner) -> None:
+    path = tunnels.file(dns=f"{INNER4}, nothing.test, test")
+    done = run("--tunnel", path, command=["getent", "ahostsv4", "inner"])
+    assert done.code == 0, done.err
+    assert done.out.split()[:3] == [INNER4, "STREAM", "inner.test"]
+
+
 def test_names_outside_of_its_domains_are_asked_of_the_host_s_server(tunnels: TunnelLab, run: Runner) -> None:
     lab = tunnels.lab
     before = {host: len(lab[host].log) for host in ("dns", "vpn")}
