@@ -352,8 +352,10 @@ class WireTunnel(PacketTunnelProvider[Config]):
             if keypair is None or traffic is None:
                 continue
             traffic.reassembly.expire(now)
-            if traffic.whole > traffic.told + 3:  # reports of reports would never end
-                traffic.told = traffic.whole
+            missing = traffic.settled - traffic.whole
+            # Reports of reports would never end; but a side of which little comes waits for being told of its losses.
+            if traffic.whole > traffic.told + 3 or missing > traffic.missing:
+                traffic.told, traffic.missing = traffic.whole, missing
                 self._send_unit(peer, keypair, REPORT.pack(REPORT_MAGIC, traffic.whole, traffic.settled), now)
             traffic.settle()
 

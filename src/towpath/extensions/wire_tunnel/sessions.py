@@ -32,7 +32,8 @@ class Traffic:
         self._newer = 0
         self._end = 0
         self.told = 0
-        """`whole` of the last report that was made."""
+        self.missing = 0
+        """Of the last report that was made: `whole`, and how many units were lost."""
         self.path_seen = (0, 0, 0, 0)
         """Of the last report that was used: whole, end, the pieces that had been sent, and those of the one before."""
 
