@@ -9,6 +9,8 @@ from tests.support.filters import Author, said
 from tests.support.rootless import USER, Rootless
 from tests.support.rootless_lab import RootlessLab
 
+_ONCE = "dig +short +tries=1 +time=120"
+"""One question, asked once: each costs two workers at the most, and the filter is given up with the fifth."""
 _ATTEMPTS = {
     "read a file": 'open("/etc/passwd").read()',
     "read a file of the user's": 'open("{notes}").read()',
@@ -188,8 +190,8 @@ def test_a_filter_that_breaks_the_protocol_is_replaced(lab: RootlessLab, author:
                 os.write(3, {junk})
             return Allow()
     """)
-    done = lab(["sh", "-c", "getent hosts tracker.test; getent hosts web.test"], "--filter", mine)
-    assert done.out.endswith("web.test\n"), done.err
+    done = lab(["sh", "-c", f"{_ONCE} tracker.test; {_ONCE} web.test"], "--filter", mine)
+    assert done.out.endswith("198.51.100.20\n"), done.err
     if junk != "b'\\x90'":
         assert "mine: it broke the protocol" in done.err
 
@@ -201,7 +203,5 @@ def test_a_filter_that_floods_is_stopped(lab: RootlessLab, author: Author) -> No
                 self.context.update(12345, Drop("flood"))
             return Allow()
     """)
-    # It is given up by the second worker: by then the resolver may have given up on the next name as well.
-    again = "for time in 1 2 3 4; do getent hosts web.test && break; done"
-    done = lab(["sh", "-c", f"getent hosts tracker.test; {again}"], "--filter", mine)
-    assert done.out.endswith("web.test\n"), done.err
+    done = lab(["sh", "-c", f"{_ONCE} tracker.test; {_ONCE} web.test"], "--filter", mine)
+    assert done.out.endswith("198.51.100.20\n"), done.err

@@ -2,7 +2,8 @@
 
 ``python -m tests.support.datagram_meddler PORT SERVER SERVER_PORT WHAT``; it says "ready". WHAT is what happens to
 every third datagram, each way: `reorder` (two others overtake it), `duplicate` (it comes again, and once more later),
-`corrupt` (a bit is another), `truncate` (half of it), `garbage` (random bytes come after it), `nothing`.
+`garbage` (random bytes come after it), `nothing`. `corrupt` (a bit is another) and `truncate` (half of it) happen to
+one in eight, by chance: a TCP that tries again may otherwise be the third each time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 __all__: list[str] = []
 
 _EACH = 3
+_SPOILT = 1 / 8
 _LARGEST = 65_535
 _PATIENCE = 0.05
 
@@ -39,14 +41,14 @@ class Way:
                 self._held.append((self._count + 2, data))
             if self._what == "duplicate":
                 out.append(data)
-            elif self._what == "corrupt":
-                at = self._random.randrange(len(data))
-                out = [data[:at] + bytes([data[at] ^ 1 << self._random.randrange(8)]) + data[at + 1 :]]
-            elif self._what == "truncate":
-                out = [data[: len(data) // 2]]
             elif self._what == "garbage":
                 kind = bytes([self._random.randrange(6), 0, 0, 0])
                 out += [kind + os.urandom(self._random.choice((0, 8, 60, 88, 144, 1400)))]
+        if self._what == "corrupt" and data and self._random.random() < _SPOILT:
+            at = self._random.randrange(len(data))
+            out = [data[:at] + bytes([data[at] ^ 1 << self._random.randrange(8)]) + data[at + 1 :]]
+        elif self._what == "truncate" and self._random.random() < _SPOILT:
+            out = [data[: len(data) // 2]]
         out += [held for due, held in self._held if due <= self._count]
         self._held = [(due, held) for due, held in self._held if due > self._count]
         return out
