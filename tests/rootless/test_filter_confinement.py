@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.support.filters import Author, said
@@ -55,6 +58,16 @@ def author(rootless: Rootless) -> Author:
     folder.mkdir(exist_ok=True, mode=0o777)
     folder.chmod(0o777)
     return Author(folder)
+
+
+@pytest.fixture
+def place(rootless: Rootless) -> Iterator[Path]:
+    """A folder of the user's, empty."""
+    folder = rootless.home / "place"
+    folder.mkdir()
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("attempt", _ATTEMPTS, ids=lambda name: name.replace(" ", "-"))
@@ -126,6 +139,66 @@ def test_the_command_cannot_change_the_lists_of_a_dns_proxy(
     done = lab(["sh", "-c", command], "--dns", f"secure_dns:{folder}/ads.toml", "--reload")
     assert done.code == 0, done.err
     assert (folder / "ads.txt").read_text() == "||tracker.test^\n"
+
+
+_LINKED = {
+    "the code": ("mine.py", "real/mine.py", "mine.py:real/mine.toml"),
+    "the config": ("mine.toml", "real/mine.toml", "real/mine.py:mine.toml"),
+    "a list": ("list.txt", "real/list.txt", "real/mine.py:named.toml"),
+    "a folder above the code": ("below", "real", "below/mine.py:real/mine.toml"),
+    "a folder above the config": ("below", "real", "real/mine.py:below/mine.toml"),
+    "a bundle": ("below", "real", "below:real/mine.toml"),
+}
+
+
+@pytest.mark.parametrize("linked", _LINKED, ids=lambda name: name.replace(" ", "-"))
+def test_the_command_cannot_have_another_file_loaded_by_replacing_a_link(
+    lab: RootlessLab, place: Path, linked: str
+) -> None:
+    """What a link leads to is read-only; the link itself, or one above it, cannot be made anew either."""
+    name, target, given = _LINKED[linked]
+    (place / "real").mkdir()
+    settings = "import msgspec\nclass Settings(msgspec.Struct):\n    list: str\n"
+    Author(place / "real")("pass", head=settings, base="ContentFilterProvider[Settings]")
+    (place / "real/pyproject.toml").write_text('[tool.towpath.extension]\nid = "mine"\n')
+    for config in ("real/mine.toml", "named.toml"):
+        (place / config).write_text('list = "list.txt"\n')
+    (place / "real/list.txt").write_text("mine\n")
+    (place / name).symlink_to(target)
+    if os.getuid() == 0:
+        for path in [place, *place.rglob("*")]:
+            os.chown(path, USER, USER, follow_symlinks=False)
+    tries = ("rm -f {0}", "ln -sfn /tmp {0}", "mv {0} {0}.old", "mv {1} {1}.old", "echo > {0}")
+    command = " && ".join(f"! {one.format(place / name, place)}" for one in tries)
+    code, _, config = given.partition(":")
+    done = lab(["sh", "-c", f"{command} && echo tried"], "--filter", f"{place / code}:{place / config}", "--reload")
+    assert done.out == "tried\n", done
+    assert str((place / name).readlink()) == target
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["there", "not-there-yet"])
+@pytest.mark.parametrize("way", ["echo x >> {0}", "rm -f {0}", "echo x > {0}.new; mv -f {0}.new {0}"])
+def test_the_command_cannot_answer_for_the_person_who_is_asked(
+    lab: RootlessLab, place: Path, exists: bool, way: str
+) -> None:
+    """A saved answer counts in the next run; the filter's own descriptor is from outside and still writes."""
+    saved = place / "answers.jsonl"
+    (place / "ask.toml").write_text('remember = "saved"\nsaved = "answers.jsonl"\n')
+    before = '{"rule":"tcp://web.test:80","action":"drop","until":99999999999}\n' if exists else ""
+    if exists:
+        saved.write_text(before)
+        saved.chmod(0o666)
+    done = lab(["sh", "-c", f"{way.format(saved)}; echo tried"], "--filter", f"ask:{place}/ask.toml", "--reload")
+    assert done.out == "tried\n", done
+    assert saved.read_text() == before
+
+
+def test_a_filter_still_writes_what_the_command_cannot(lab: RootlessLab, place: Path) -> None:
+    (place / "record.toml").write_text('output = "flows.jsonl"\n')
+    command = f"getent hosts web.test && ! echo x >> {place}/flows.jsonl"
+    done = lab(["sh", "-c", command], "--filter", f"record:{place}/record.toml")
+    assert done.code == 0, done
+    assert "web.test" in (place / "flows.jsonl").read_text()
 
 
 def test_a_filter_holds_nothing_but_its_channel(lab: RootlessLab, author: Author) -> None:

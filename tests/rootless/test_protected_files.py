@@ -53,6 +53,51 @@ def test_a_file_that_runs_later_cannot_be_written(lab: RootlessLab, home: Path, 
     assert not path.is_symlink()
 
 
+LINKED = {
+    "a-file": (".bashrc", "dotfiles/bashrc"),
+    "a-folder": (".ssh", "dotfiles/ssh"),
+    "a-folder-above": (".config", "dotfiles/config"),
+    "hooks": ("project/.git/hooks", "dotfiles/hooks"),
+}
+WAYS_OF_A_LINK = {
+    "remove": "rm -rf {link} && mkdir -p {folder} && echo x > {path}",
+    "replace": "ln -sfn /tmp {link}",
+    "move-over-it": "ln -s /tmp {link}.new && mv -fT {link}.new {link}",
+    "move-away": "mv {link} {link}.old && mkdir -p {folder} && echo x > {path}",
+    "move-the-folder-away": "mv {above} {above}.old && mkdir -p {folder} && echo x > {path}",
+    "write-through-it": "echo x > {path}",
+    "write-behind-it": "echo x > {behind}",
+    "mount-namespace": "unshare -rm sh -c 'umount {link}; rm -f {link}; mkdir -p {folder}; echo x > {path}'",
+}
+
+
+@pytest.mark.parametrize("kind", LINKED)
+@pytest.mark.parametrize("way", WAYS_OF_A_LINK)
+def test_a_link_to_what_runs_later_cannot_be_replaced(lab: RootlessLab, home: Path, kind: str, way: str) -> None:
+    name, target = LINKED[kind]
+    link, behind = home / name, home / target
+    path = home / next(one for one in PATHS if one.startswith(name))
+    behind.parent.mkdir(exist_ok=True)
+    link.rename(behind)
+    link.symlink_to(behind)
+    if os.getuid() == 0:
+        for one in (behind.parent, link):
+            os.chown(one, USER, USER, follow_symlinks=False)
+    try:
+        command = WAYS_OF_A_LINK[way].format(
+            link=link, path=path, folder=path.parent, above=link.parent, behind=behind / path.relative_to(link)
+        )
+        script = home / "attempt"
+        script.write_text(f"cat {path}\n{command}\necho tried\n")
+        done = lab.on_client(["sh", "-c", f"cd {home}/project && exec {lab.user.towpath} run -- sh {script}"])
+        assert done.out == "mine\ntried\n", done
+        assert link.readlink() == behind
+        assert path.read_text() == "mine\n"
+    finally:
+        link.unlink()
+        behind.rename(link)
+
+
 def test_whoever_wants_to_may_let_it_write(lab: RootlessLab, home: Path) -> None:
     path = home / ".bashrc"
     done = lab(["sh", "-c", f"echo x >> {path}"], "--no-protect")

@@ -6,14 +6,14 @@ import os
 import re
 from typing import Any, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 import towpath
 from towpath.errors import ConfigInvalid
 from towpath.hosting.manifest import Kind, Manifest, default_manifest, inline_metadata, read_manifest
 from towpath.hosting.toml_text import TomlText, read_text
 
-__all__ = ["GROUP", "Bundle", "Known", "find_bundle", "find_tunnel", "known_extensions"]
+__all__ = ["GROUP", "Bundle", "Known", "find_again", "find_bundle", "find_tunnel", "known_extensions"]
 
 GROUP = "towpath.extensions"
 """The entry-point group by which an installed package announces an extension: `name = "package.module:Class"`."""
@@ -25,12 +25,13 @@ _OPTIONS: dict[Kind, str] = {"content-filter": "--filter", "dns-proxy": "--dns",
 
 
 class Bundle(Struct, frozen=True):
-    """An extension that was found: `file` holds its code, paths are absolute.
+    """An extension that was found: `file` holds its code. Paths are absolute, and no link is on them.
 
     `folder` is what it may read besides: the whole bundle, or "" for a single file, whose folder is anybody's.
 
     `config` is what `config_file` says, {} where there is none; a file that is not TOML is its `name` and `text`.
-    `class_name` may be unknown until the code is loaded.
+    `class_name` may be unknown until the code is loaded. `given` and `config_given` are the paths by which the code and
+    the config were named, links and all: for telling who else may have to keep these links, never for opening.
     """
 
     manifest: Manifest
@@ -39,6 +40,14 @@ class Bundle(Struct, frozen=True):
     class_name: str | None = None
     config_file: str | None = None
     config: dict[str, Any] = {}
+    given: str = ""
+    config_given: str | None = None
+    config_folder: str | None = None
+
+    @property
+    def home(self) -> str:
+        """The folder that paths in its config are relative to: that in which the config was named."""
+        return self.config_folder or os.getcwd()
 
 
 class Known(NamedTuple):
@@ -60,10 +69,32 @@ def find_bundle(text: str, where: str = "--filter", kind: Kind | None = None) ->
     not of the `kind` that is wanted.
     """
     found = _find(text, where)
+    _check_kind(found, kind, where)
+    return found
+
+
+def find_again(bundle: Bundle, where: str = "--filter") -> Bundle:
+    """The same extension and config as they are by now, from the very files that were found: no link is followed anew.
+
+    Raises `ConfigInvalid`, also where it has become one of another kind.
+    """
+    own = bundle.manifest
+    if bundle.folder:
+        found = _from_folder(bundle.folder)
+    else:
+        announced = None if bundle.class_name == own.class_name else bundle.class_name
+        found = _from_file(bundle.file, announced, default_manifest(own.id, own.version, own.kind))
+    _check_kind(found, own.kind, where)
+    found = structs.replace(found, given=bundle.given)
+    if bundle.config_file is None:
+        return found
+    return _with_config(found, bundle.config_file, bundle.config_given, bundle.config_folder)
+
+
+def _check_kind(found: Bundle, kind: Kind | None, where: str) -> None:
     if kind is not None and found.manifest.kind != kind:
         given = found.manifest.kind
         raise ConfigInvalid(where, f"{found.manifest.id} is a {given}, not a {kind}", f"use {_OPTIONS[given]}")
-    return found
 
 
 def _find(text: str, where: str) -> Bundle:
@@ -80,13 +111,26 @@ def _find(text: str, where: str) -> Bundle:
             bundle = _from_file(os.path.abspath(target), None, None)
         else:
             raise _nothing(target, where)
-    if config_file is None:
-        return bundle
-    if bundle.manifest.kind == "packet-tunnel" and not config_file.endswith(".toml"):
-        config: dict[str, Any] = {"name": config_file, "text": _config_text(config_file)}
+    return bundle if config_file is None else _with_config(bundle, config_file)
+
+
+def _whole(path: str) -> str:
+    """The path from the root on, with its links and dots: `abspath` would take "link/.." for nothing."""
+    return path if path.startswith("/") else os.path.join(os.getcwd(), path)
+
+
+def _with_config(bundle: Bundle, path: str, given: str | None = None, folder: str | None = None) -> Bundle:
+    if bundle.manifest.kind == "packet-tunnel" and not path.endswith(".toml"):
+        config: dict[str, Any] = {"name": path, "text": _config_text(path)}
     else:
-        config = TomlText(_config_text(config_file), config_file).document
-    return Bundle(bundle.manifest, bundle.file, bundle.folder, bundle.class_name, os.path.abspath(config_file), config)
+        config = TomlText(_config_text(path), path).document
+    return structs.replace(
+        bundle,
+        config_file=os.path.realpath(path),
+        config=config,
+        config_given=given or _whole(path),
+        config_folder=folder or os.path.realpath(os.path.dirname(path)),
+    )
 
 
 def _config_text(path: str) -> str:
@@ -200,7 +244,7 @@ def _from_file(path: str, class_name: str | None, default: Manifest | None) -> B
         raise ConfigInvalid(
             path, f"class is {manifest.class_name!r}, and this file is the module", "give the class alone"
         )
-    return Bundle(manifest, path, "", class_name or manifest.class_name)
+    return Bundle(manifest, os.path.realpath(path), "", class_name or manifest.class_name, given=_whole(path))
 
 
 def _kind_in(source: str) -> Kind:
@@ -228,8 +272,9 @@ def _from_folder(folder: str) -> Bundle:
     if len(files) != 1:
         said = ", ".join(os.path.basename(file) for file in files) or f"no {module or 'Python file'}"
         raise ConfigInvalid(project, f"which module is it? There is {said}", 'class = "module:Class"')
-    folder = os.path.abspath(folder)
-    return Bundle(manifest, os.path.abspath(files[0]), folder, class_name or None)
+    whole = os.path.realpath(folder)
+    file = os.path.join(whole, os.path.relpath(files[0], folder))
+    return Bundle(manifest, file, whole, class_name or None, given=_whole(folder))
 
 
 def _candidates(folder: str, module: str) -> list[str]:

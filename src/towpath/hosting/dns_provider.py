@@ -161,7 +161,7 @@ class DnsProvider:
     def _adopt(self, settings: DNSProxySettings, bundle: Bundle) -> None:
         """Raises `ConfigInvalid` for a server or a file that cannot be used."""
         where = f"the settings of {bundle.manifest.id}"
-        home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
+        home = bundle.home
         groups, by_text, files = [], {}, {}
         for one in settings.settings:
             for domain in one.search:

@@ -64,6 +64,11 @@ class Filters:
             FilterSession(loop, nursery, bundle, on_failure, services, self._one_started) for bundle in bundles
         ]
 
+    @property
+    def outputs(self) -> list[str]:
+        """The files that they have opened to write to, absolute."""
+        return self._outputs.paths
+
     def _one_started(self, error: TowpathError | None) -> None:
         self._to_start -= 1
         if self._started is not None and (error is not None or self._to_start == 0):

@@ -55,9 +55,8 @@ def named_files(config: Any, folder: str) -> Iterator[str]:
 
 def readable_by(bundle: Bundle) -> tuple[str, ...]:
     """What a worker may read besides Python: libraries, its bundle, the files that its config names."""
-    home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
     own = bundle.folder or bundle.file
-    return (*_LIBRARIES, *_DEVICES, own, *named_files(bundle.config, home))
+    return (*_LIBRARIES, *_DEVICES, own, *named_files(bundle.config, bundle.home))
 
 
 class Nursery:
@@ -91,7 +90,7 @@ class Nursery:
                 path=(bundle.folder, *self._path) if bundle.folder else self._path,
                 kind=bundle.manifest.kind,
                 system_dns=system_dns,
-                home=os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd(),
+                home=bundle.home,
             )
         )
 

@@ -26,8 +26,7 @@ class Outputs:
         """A descriptor for a path that the config of `bundle` names. Raises `OSError`."""
         if not names_path(bundle.config, path):
             raise PermissionError(1, "its configuration does not name this path")
-        home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
-        whole = os.path.join(home, path)
+        whole = os.path.join(bundle.home, path)
         if whole not in self._opened:
             descriptor = os.open(whole, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -35,6 +34,11 @@ class Outputs:
                 raise OSError(22, "not a regular file")
             self._opened[whole] = descriptor
         return self._opened[whole]
+
+    @property
+    def paths(self) -> list[str]:
+        """What was opened, absolute."""
+        return list(self._opened)
 
     def close(self) -> None:
         for descriptor in self._opened.values():

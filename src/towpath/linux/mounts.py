@@ -20,6 +20,9 @@ _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
 _ATTR_RDONLY, _ATTR_NOSUID = 1, 2
 _SO_ACCEPTCON = 0x10000
+_AT_SYMLINK_NOFOLLOW = 0x100
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC, _MOVE_MOUNT_F_EMPTY_PATH = 1, os.O_CLOEXEC, 4
+_MOST_LINKS = 40
 
 _SOCKET_FOLDERS = ("/run/user", "/run/dbus", "/run/systemd", "/run/nscd", "/tmp/.X11-unix", "/tmp/.ICE-unix")
 
@@ -152,18 +155,61 @@ def mask_sockets(paths: list[str], folders: list[str], keep: list[str]) -> list[
 def hide_files(paths: list[str]) -> None:
     """Lets these files be empty for all in this namespace, and nothing be put in their places."""
     _pin_ancestors(paths)
-    for path in paths:
-        libc.mount("/dev/null", path, None, _MS_BIND)
+    _pin_links(paths)
+    for target in dict.fromkeys(os.path.realpath(path) for path in paths):
+        libc.mount("/dev/null", target, None, _MS_BIND)
 
 
 def make_read_only(paths: list[str]) -> None:
     """Lets nothing in this namespace change these files and folders, nor put others in their places."""
     _pin_ancestors(paths)
-    for path in paths:
-        target = os.path.realpath(path)
+    for target in dict.fromkeys(os.path.realpath(path) for path in paths):
         if os.path.exists(target):
             libc.mount(target, target, None, _MS_BIND | _MS_REC)
             _set_attributes(target, _ATTR_RDONLY)
+    _pin_links(paths)
+
+
+def links_on(path: str) -> list[str]:
+    """The symbolic links by which an absolute path leads where it leads, each by the path that no link is on."""
+    found: list[str] = []
+    at, names = "/", path.split("/")[::-1]
+    while names and len(found) < _MOST_LINKS:
+        name = names.pop()
+        if name == "..":
+            at = os.path.dirname(at)
+        elif name not in ("", "."):
+            whole = os.path.join(at, name)
+            try:
+                target = os.readlink(whole)
+            except OSError:
+                at = whole
+                continue
+            found.append(whole)
+            at = "/" if target.startswith("/") else at
+            names += target.split("/")[::-1]
+    return found
+
+
+def _pin_links(paths: list[str]) -> None:
+    """Makes every link on the way of `paths` that this user could replace a mount point, which cannot be removed.
+
+    Only the newer system calls mount on a link, instead of where it leads.
+    """
+    links = {link for path in paths for link in links_on(path) if os.access(os.path.dirname(link), os.W_OK)}
+    _pin_folders({os.path.dirname(link) for link in links})
+    for link in sorted(links):
+        name = os.fsencode(link)
+        try:
+            flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_SYMLINK_NOFOLLOW
+            tree = libc.syscall("open_tree", _AT_FDCWD, name, flags)
+            try:
+                libc.syscall("move_mount", tree, b"", _AT_FDCWD, name, _MOVE_MOUNT_F_EMPTY_PATH)
+            finally:
+                os.close(tree)
+        except HostFault as fault:
+            if fault.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOSYS, errno.EINVAL):
+                raise
 
 
 def _pin_ancestors(paths: list[str]) -> None:
@@ -172,10 +218,13 @@ def _pin_ancestors(paths: list[str]) -> None:
     A cover lies on a path within a mount. Were a folder above it moved to where another mount shows it, the socket
     would be seen there uncovered; and what one run moved away, the next would not find to cover.
     """
+    _pin_folders({os.path.dirname(os.path.realpath(path)) for path in paths})
+
+
+def _pin_folders(lowest: set[str]) -> None:
     folders = set()
-    for path in paths:
-        folder = os.path.dirname(os.path.realpath(path))
-        while folder not in ("/", ""):
+    for folder in lowest:
+        while folder not in ("/", "") and folder not in folders:
             if os.access(os.path.dirname(folder), os.W_OK):
                 folders.add(folder)
             folder = os.path.dirname(folder)

@@ -126,12 +126,18 @@ class LinuxScope:
         except (BrokenPipeError, ConnectionResetError):
             pass  # it has just ended; its last message is still to be read
 
-    def release(self, environment: dict[str, str], static_table: list[list[str]], search: Sequence[str] = ()) -> None:
+    def release(
+        self,
+        environment: dict[str, str],
+        static_table: list[list[str]],
+        search: Sequence[str] = (),
+        read_only: Sequence[str] = (),
+    ) -> None:
         """Lets the command be executed, with `environment` and the lines of one more table added to the plan.
 
-        `search` are domains for short names, in place of the plan's.
+        `search` are domains for short names, in place of the plan's. The files `read_only` are so besides the plan's.
         """
-        self._send("go", (environment, static_table, list(search)))
+        self._send("go", (environment, static_table, list(search), list(read_only)))
 
     def signal(self, number: int) -> None:
         """Sends a signal to the command."""

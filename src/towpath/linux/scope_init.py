@@ -46,9 +46,10 @@ def live(plan: ScopePlan, control: socket.socket, uid: int, gid: int) -> NoRetur
         if not data:
             os._exit(0)
         added: dict[str, str]
-        added, static_table, search = marshal.loads(data)[1]
+        added, static_table, search, read_only = marshal.loads(data)[1]
         for lines in static_table:
             make_table(_STATIC_TABLE, lines)
+        plan = plan._replace(read_only=[*plan.read_only, *read_only])
         _make_mounts(_searching(plan, search), root=uid == 0)
         _enter(plan.folder)
         # The kernel lets uid 0 map itself into one more user namespace, as a nested run does, only with this. It adds

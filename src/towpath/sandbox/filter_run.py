@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from towpath.errors import TowpathError
 from towpath.hosting import imports, worker
-from towpath.hosting.bundle import Bundle, find_bundle
+from towpath.hosting.bundle import Bundle, find_again, find_bundle
 from towpath.hosting.dns_provider import DnsProvider
 from towpath.hosting.filters import Filters
 from towpath.hosting.loop import IN
@@ -52,13 +51,18 @@ class FilterRun:
 
     @property
     def files(self) -> list[str]:
-        """What the command must not be able to change: the next worker loads it again."""
+        """What the command must not be able to change: the next worker loads it again, as the next run does."""
         found = []
         for bundle in self._all:
-            found.append(bundle.folder or bundle.file)
-            if bundle.config_file:
-                found.append(bundle.config_file)
-        return [*found, *(self._lists() if self._proxy_bundle else [])]
+            ways = (bundle.folder or bundle.file, bundle.given, bundle.config_file, bundle.config_given)
+            found += [path for path in ways if path]
+            found += named_files(bundle.config, bundle.home)
+        return found
+
+    @property
+    def outputs(self) -> list[str]:
+        """What they write to, once they have begun: they read their own words there, or somebody else does."""
+        return [*(self._filters.outputs if self._filters is not None else []), *self._outputs.paths]
 
     @property
     def _all(self) -> list[Bundle]:
@@ -125,8 +129,7 @@ class FilterRun:
         """The files that the config of the DNS proxy names: block lists change more often than what names them."""
         bundle = self._proxy_bundle
         assert bundle is not None
-        home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
-        return list(named_files(bundle.config, home))
+        return list(named_files(bundle.config, bundle.home))
 
     def _follow(self, watch: system.watch.FileWatch) -> None:
         def ready(_events: int) -> None:
@@ -159,7 +162,7 @@ class FilterRun:
             if not (has_new_code(old) or has_new_config(old)):
                 continue
             try:
-                new = find_bundle(self._options.filters[index])
+                new = find_again(old)
             except TowpathError as error:
                 self._ledger.say("error", f"{session.name}: the change was not taken over: {error}")
                 continue
@@ -175,9 +178,8 @@ class FilterRun:
         old = proxy.session.bundle
         if not (has_new_code(old) or has_new_config(old)):
             return
-        assert self._options.dns is not None
         try:
-            new = find_bundle(self._options.dns, "--dns", "dns-proxy")
+            new = find_again(old, "--dns")
         except TowpathError as error:
             self._ledger.say("error", f"{proxy.name}: the change was not taken over: {error}")
             return

@@ -191,7 +191,8 @@ class Manager:
             environment["SSLKEYLOGFILE"] = self._capture.key_log
         if self._tunnel is not None:
             environment |= self._tunnel.environment
-        self._scope.release(environment, static, self._search())
+        outputs = self._filters.outputs if self._filters is not None else []
+        self._scope.release(environment, static, self._search(), outputs)
         services.start()
         self._loop.run()
         assert self._ended is not None

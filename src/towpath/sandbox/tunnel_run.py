@@ -48,7 +48,7 @@ class TunnelRun:
         kept = tuple(one for one in found.manifest.capabilities if one != "listen")
         self._bundle = structs.replace(found, manifest=structs.replace(found.manifest, capabilities=kept))
         self._where = str(self._bundle.config.get("name") or self._bundle.manifest.id)
-        stem = os.path.splitext(os.path.basename(self._bundle.config_file or "tun0"))[0]
+        stem = os.path.splitext(os.path.basename(self._bundle.config_given or "tun0"))[0]
         name = "".join(one for one in stem if one.isascii() and (one.isalnum() or one in "-_"))[:_DEVICE_NAME]
         self._zygote = Zygote(worker.live, imports.close)
         try:
@@ -67,12 +67,12 @@ class TunnelRun:
     @property
     def files(self) -> list[str]:
         """What the command must not be able to change: the next worker loads it again."""
-        return [self._bundle.folder or self._bundle.file]
+        return [self._bundle.folder or self._bundle.file, self._bundle.given]
 
     @property
     def secrets(self) -> list[str]:
         """What the command must not be able to read: the configuration holds keys."""
-        return [os.path.realpath(self._bundle.config_file)] if self._bundle.config_file else []
+        return [path for path in (self._bundle.config_file, self._bundle.config_given) if path]
 
     def begin(self, loop: Loop, ledger: Ledger) -> None:
         """Connects, and waits for it. Raises `TunnelFailed` with why it could not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import towpath
 from towpath.errors import ConfigInvalid
-from towpath.hosting.bundle import find_bundle, known_extensions
+from towpath.hosting.bundle import find_again, find_bundle, known_extensions
 
 MANIFEST = '# /// script\n# [tool.towpath.extension]\n# id = "no-ads"\n# class = "NoAds"\n# ///\n'
 BOOM = "raise SystemExit('author code was run')\n"
@@ -178,3 +179,33 @@ def test_a_file_of_endless_length_is_not_read(here: Path) -> None:
     write("x.py", "#" * (1 << 20) + "#")
     with pytest.raises(ConfigInvalid, match="longer than 1 MB"):
         find_bundle("x.py")
+
+
+@pytest.mark.parametrize("given", ["link.py", "link", "below/mine.py"])
+def test_what_was_found_once_is_found_again_wherever_its_links_lead_by_then(here: Path, given: str) -> None:
+    for folder in ("first", "other"):
+        write(f"{folder}/mine.py")
+        write(f"{folder}/mine.toml", f'from = "{folder}"\n')
+        write(f"{folder}/pyproject.toml", '[tool.towpath.extension]\nid = "mine"\n')
+    links = {"link.py": "mine.py", "link": "", "below": "", "link.toml": "mine.toml"}
+    for link, target in links.items():
+        Path(link).symlink_to(Path("first") / target)
+    found = find_bundle(f"./{given}:link.toml")
+    for link, target in links.items():
+        Path(link).unlink()
+        Path(link).symlink_to(Path("other") / target)
+    write("first/mine.toml", 'from = "first, changed"\n')
+    again = find_again(found)
+    assert again.file == found.file == str(here / "first/mine.py")
+    assert again.config_file == found.config_file == str(here / "first/mine.toml")
+    assert again.config == {"from": "first, changed"}
+    assert again.manifest == found.manifest
+    assert again.home == str(here)
+    assert (os.path.normpath(again.given), again.config_given) == (f"{here}/{given}", f"{here}/link.toml")
+
+
+@pytest.mark.parametrize("name", ["ask", "wireguard", "ads"])
+def test_what_was_found_by_name_is_found_again(here: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    installed(here, monkeypatch)
+    found = find_bundle(name, kind=None)
+    assert find_again(found) == found
