@@ -118,7 +118,67 @@ def test_only_what_exists_is_listed_from_the_folder_up_to_the_home(tmp_path: Pat
     for name in (".bashrc", "a/.git/hooks/x", "a/b/.envrc", "a/b/c/.vscode/tasks.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
-    found = protected_paths(str(tmp_path), str(tmp_path / "a/b/c"))
+    found = protected_paths({"HOME": str(tmp_path)}, str(tmp_path / "a/b/c"))
     assert [str(Path(path).relative_to(tmp_path)) for path in found] == [
         ".bashrc", "a/b/c/.vscode", "a/b/.envrc", "a/.git/hooks",
     ]  # fmt: skip
+
+
+def _write(folder: Path, *names: str, text: str = "") -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def test_places_that_variables_name_are_listed(tmp_path: Path) -> None:
+    named = ("config/fish/config.fish", "zsh/.zshrc", "zsh/.bashrc", "env.sh", "gitconfig", ".tcshrc")
+    _write(tmp_path, *named)
+    variables = {"XDG_CONFIG_HOME": "config", "ZDOTDIR": "zsh", "BASH_ENV": "env.sh", "GIT_CONFIG_GLOBAL": "gitconfig"}
+    environment = {variable: str(tmp_path / place) for variable, place in variables.items()}
+    (tmp_path / "work").mkdir()
+    found = protected_paths({**environment, "HOME": str(tmp_path)}, str(tmp_path / "work"))
+    assert sorted(str(Path(path).relative_to(tmp_path)) for path in found) == [
+        ".tcshrc", "config/fish", "env.sh", "gitconfig", "zsh/.zshrc",
+    ]  # fmt: skip
+    assert protected_paths({"HOME": "", "GIT_CONFIG_GLOBAL": "/dev/null", "ZDOTDIR": ""}, "/") == []
+
+
+def test_hooks_of_a_linked_worktree_and_of_submodules_are_listed(tmp_path: Path) -> None:
+    modules = ("sub", "deep/er", "sub/modules/inner")
+    _write(tmp_path, *(f"main/.git/modules/{name}/{file}" for name in modules for file in ("HEAD", "hooks/x")))
+    _write(tmp_path, "main/.git/HEAD", "main/.git/hooks/x", "main/.git/worktrees/side/HEAD")
+    _write(tmp_path, "main/.git/worktrees/side/commondir", text="../..\n")
+    _write(tmp_path, "side/.git", text=f"gitdir: {tmp_path}/main/.git/worktrees/side\n")
+    _write(tmp_path, "main/sub/.git", text="gitdir: ../.git/modules/sub\n")
+
+    def found(folder: str) -> set[str]:
+        listed = protected_paths({"HOME": str(tmp_path)}, str(tmp_path / folder))
+        return {os.path.relpath(os.path.realpath(path), tmp_path) for path in listed}
+
+    of_main = {"main/.git/hooks", *(f"main/.git/modules/{name}/hooks" for name in modules)}
+    assert found("main") == of_main
+    assert found("main/sub") == {*of_main, "main/sub/.git"}
+    assert found("side") == {"side/.git", "main/.git/worktrees/side/commondir", "main/.git/hooks"}
+
+
+@pytest.mark.parametrize("text", ["", "gitdir:", "gitdir: /nowhere", "\0" * 10, "\udcff"])
+def test_a_git_file_that_leads_nowhere_is_listed_itself(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".git").write_text(text, errors="surrogateescape")
+    assert protected_paths({"HOME": str(tmp_path)}, str(tmp_path)) == [str(tmp_path / ".git")]
+
+
+def test_git_works_in_a_linked_worktree_whose_hooks_are_kept(lab: RootlessLab, home: Path) -> None:
+    main, side = home / "main", home / "side"
+    hook = main / ".git/hooks/post-commit"
+    git = "git -c user.name=me -c user.email=me@web.test"
+    begin = (
+        f"mkdir {main} && cd {main} && git init -q && mkdir -p .git/hooks && touch {hook} && chmod 755 {hook} && "
+        f"{git} commit -qm begin --allow-empty && git worktree add -q {side}"
+    )
+    assert lab.on_client(["sh", "-c", begin]).code == 0
+    tries = f"! echo x >> {hook} && ! rm -f {side}/.git && ! mv {main}/.git {main}/old && ! rm -rf {main}/.git/hooks"
+    script = home / "attempt"
+    script.write_text(f"{tries} && echo x > new && git add new && {git} commit -qm inside && git log --format=%s\n")
+    done = lab.on_client(["sh", "-c", f"cd {side} && exec {lab.user.towpath} run -- sh {script}"])
+    lab.on_client(["rm", "-rf", str(main), str(side)])
+    assert done.out == "inside\nbegin\n", done

@@ -121,7 +121,7 @@ def make_plan(options: RunOptions, read_only: list[str], hidden: Sequence[str] =
         kept_descriptors=options.keep_fd,
         runtime_folder=os.environ.get("XDG_RUNTIME_DIR"),
         hidden=hidden,
-        read_only=[*read_only, *(protected_paths(os.environ.get("HOME"), folder) if options.protect else [])],
+        read_only=[*read_only, *(protected_paths(os.environ, folder) if options.protect else [])],
         tap=options.capture is not None,
     )
 
