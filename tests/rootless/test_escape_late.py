@@ -131,3 +131,54 @@ def test_a_report_that_the_command_writes_to_is_cut_back_and_said(rootless: Root
     assert "written to by others" in done.stderr
     done = rootless.run([*run, f"rm {report}; echo forged > {report}"])
     assert "was replaced" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--learn", "--capture"])
+def test_a_file_put_in_the_place_of_an_output_is_named(rootless: Rootless, option: str) -> None:
+    """As it is for a report."""
+    file = _given(rootless, "replaced") / option
+    replace = f"rm {file}; echo forged > {file}; exit 3"
+    done = rootless.run([rootless.towpath, "run", option, str(file), "--", "sh", "-c", replace])
+    assert f"towpath: {file} was replaced while the command ran: it is not this " in done.stderr
+    assert done.returncode == 3
+    file.unlink()
+    done = rootless.run([rootless.towpath, "run", option, str(file), "--", "true"])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_capture_that_the_command_writes_to_is_cut_back_and_said(rootless: Rootless) -> None:
+    file = _given(rootless, "capture-cut") / "run.pcapng"
+    append = f"for i in 1 2 3 4 5 6 7 8 9; do head -c 1000 /dev/zero | tr '\\0' '\\377' >> {file}; done"
+    done = rootless.run([rootless.towpath, "run", "--capture", str(file), "--", "sh", "-c", append])
+    assert "written to by others" in done.stderr
+    assert b"\xff" * 9 not in file.read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--report-file", "--capture", "--learn", "--capture-secrets", "--filter"])
+def test_an_output_is_not_written_through_a_link_that_an_earlier_command_planted(
+    rootless: Rootless, option: str
+) -> None:
+    home = _given(rootless, f"planted{option}")
+    planted = "out.keys" if option == "--capture-secrets" else "out"
+    rootless.run(["sh", "-c", f"echo mine > start-up; ln -s start-up {planted}"], cwd=home)
+    words = {
+        "--capture-secrets": ["--capture", "out", "--capture-secrets"],
+        "--filter": ["--filter", "record:record.toml"],
+    }.get(option, [option, "out"])
+    if option == "--filter":
+        rootless.run(["sh", "-c", "echo 'output = \"out\"' > record.toml"], cwd=home)
+    done = rootless.run([rootless.towpath, "run", *words, "--", "echo", "started"], cwd=home)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert ("exists already" if option == "--learn" else "it is a symbolic link") in done.stderr
+    assert (home / "start-up").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/stderr", "/dev/fd/1", "/proc/self/fd/1", "/dev/null", "pipe"])
+def test_a_report_goes_to_descriptors_pipes_and_devices(rootless: Rootless, path: str) -> None:
+    home = _given(rootless, "descriptors")
+    read = f"towpath run --report-file {path} -- true 2>&1 | cat"
+    if path == "pipe":
+        read = "mkfifo pipe; towpath run --report-file pipe -- true & cat pipe; wait"
+    done = rootless.run(["sh", "-c", read], cwd=home, env={"PATH": f"{Path(rootless.towpath).parent}:/usr/bin:/bin"})
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == done.stdout.count('"type": "summary"') == (path != "/dev/null")

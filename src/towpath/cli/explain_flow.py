@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+from towpath.cli.table import one_line
 from towpath.errors import ConfigInvalid
 
 __all__ = ["add"]
@@ -44,35 +45,42 @@ def _call(options: argparse.Namespace) -> int:
     if found is None:
         what = "no flow in it" if options.id is None else f"no flow with id {options.id}"
         raise ConfigInvalid(options.report, what)
-    print("\n".join(_sentences(found)))
+    print("\n".join(map(one_line, _sentences(found))))
     return 0
 
 
 def _sentences(record: dict[str, Any]) -> Iterator[str]:
+    """Lines that are still to be cleaned: the words of a report are a stranger's, and so may the report be."""
     who = "not known: its process had ended, or hides its descriptors"
     if record.get("program"):
-        who = f"{record['program']} (process {record['pid']}, {record['executable'] or 'its file unknown'})"
+        who = f"{record['program']} (process {record.get('pid')}, {record.get('executable') or 'its file unknown'})"
     yield f"Who      {who}"
-    if record.get("command"):
-        yield f"         {' '.join(record['command'])}"
+    if command := _list(record, "command"):
+        yield f"         {' '.join(command)}"
     where = record.get("name") or record.get("address")
     if record["type"] == "dns":
         yield f"What     the DNS question for {where}, type {record.get('question')}"
     else:
         port = f" port {record['port']}" if record.get("port") else ""
         address = f" at {record['address']}" if record.get("name") and record.get("address") else ""
-        yield f"What     {record['transport']} to {where}{address}{port}"
-        learnt = _LEARNT.get(record.get("name_from") or "")
+        yield f"What     {record.get('transport')} to {where}{address}{port}"
+        learnt = _LEARNT.get(str(record.get("name_from")))
         yield f"Name     {learnt}" if learnt else "Name     none: no DNS answer of the run gave this address"
-    for request in record.get("requests") or ():
+    for request in _list(record, "requests"):
         yield f"Asked    {request}"
-    yield f"Verdict  {record['verdict']}: {record.get('reason') or 'no reason was recorded'}"
+    yield f"Verdict  {record.get('verdict')}: {record.get('reason') or 'no reason was recorded'}"
     if record.get("rule"):
-        yield f"Rule     {record['rule']} ({record['where']})"
+        yield f"Rule     {record['rule']} ({record.get('where')})"
     if record.get("hint"):
         yield f"Change   {record['hint']}"
-    if record["type"] == "flow" and record["verdict"] == "allowed":
-        lasted = f" in {record['seconds']:.3f} s" if record.get("seconds") is not None else ""
-        yield f"Bytes    {record['sent']} sent, {record['received']} received{lasted}"
+    if record["type"] == "flow" and record.get("verdict") == "allowed":
+        seconds = record.get("seconds")
+        lasted = f" in {seconds:.3f} s" if isinstance(seconds, int | float) else ""
+        yield f"Bytes    {record.get('sent')} sent, {record.get('received')} received{lasted}"
         if record.get("error"):
             yield f"Ended    with {record['error']}"
+
+
+def _list(record: dict[str, Any], name: str) -> list[str]:
+    found = record.get(name)
+    return [str(one) for one in found] if isinstance(found, list) else []

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from towpath.cli.table import one_line
 from towpath.errors import ConfigInvalid
 from towpath.policy.compare import difference, merged, tried
 from towpath.policy.learn import Learner
@@ -90,7 +91,7 @@ def _test(options: argparse.Namespace) -> int:
             print(json.dumps(answer))
         else:
             program = record.get("program") or "?"
-            print(f"{change.was} -> {change.now}: {program} -> {where} {how}: {decision.reason}")
+            print(one_line(f"{change.was} -> {change.now}: {program} -> {where} {how}: {decision.reason}"))
     if not changes and not options.json:
         print("nothing would change")
     return 1 if changes else 0

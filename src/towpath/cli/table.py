@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-__all__ = ["clean", "print_table"]
+__all__ = ["clean", "one_line", "print_table"]
 
 _WITHOUT_TERMINAL = 400
 
@@ -15,6 +15,11 @@ def clean(text: str) -> str:
     return "".join(
         character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}" for character in text
     )
+
+
+def one_line(value: object) -> str:
+    """The same without line breaks: what is read from a file must not forge a line either."""
+    return clean(str(value)).replace("\n", "\N{REPLACEMENT CHARACTER}")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -1,7 +1,8 @@
-"""Files that providers append to: opened by who runs them, where their config names them."""
+"""Files that a run writes, and those that providers append to where their config names them."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -11,9 +12,34 @@ if TYPE_CHECKING:
     from towpath.hosting.bundle import Bundle
     from towpath.providers.provider import Prompt, Reply
 
-__all__ = ["Outputs", "Prompter", "names_path"]
+__all__ = ["Outputs", "Prompter", "names_descriptor", "names_path", "open_output"]
 
 Prompter = Callable[["Prompt", Callable[["Reply"], None]], None]
+
+_STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr")
+_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
+
+
+def names_descriptor(path: str) -> bool:
+    """Whether a path stands for an open descriptor of whoever opens it, such as /dev/stdout and what `>(...)` gives."""
+    return path in _STREAMS or os.path.dirname(path) in _DESCRIPTORS
+
+
+def open_output(path: str, flags: int, mode: int = 0o666) -> int:
+    """A descriptor of a file to write: an `opener` for open(). Raises `OSError`.
+
+    A symbolic link is refused: one that an earlier command has planted would lead to a file that runs later, which it
+    could not write itself. The links that stand for open descriptors nobody plants.
+    """
+    if not names_descriptor(path):
+        flags |= os.O_NOFOLLOW
+    try:
+        return os.open(path, flags | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno != errno.ELOOP or not os.path.islink(path):
+            raise
+        reason = "it is a symbolic link, which a command may have planted: name the file that it leads to"
+        raise OSError(errno.ELOOP, reason, path) from None
 
 
 class Outputs:
@@ -29,7 +55,7 @@ class Outputs:
         home = os.path.dirname(bundle.config_file) if bundle.config_file else os.getcwd()
         whole = os.path.join(home, path)
         if whole not in self._opened:
-            descriptor = os.open(whole, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+            descriptor = open_output(whole, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
                 raise OSError(22, "not a regular file")

@@ -327,7 +327,8 @@ class _Worker:
             if future is not None and not future.done():
                 future.set_result(message.reply)
         elif isinstance(message, messages.OutputOpened):
-            refused = OSError(message.errno, os.strerror(message.errno))
+            link = "it is a symbolic link: name the file that it leads to"
+            refused = OSError(message.errno, link if message.errno == errno.ELOOP else os.strerror(message.errno))
             self._outputs[message.number] = descriptors[0] if descriptors else refused
         elif isinstance(message, messages.Stop):
             self._stop(message.reason)

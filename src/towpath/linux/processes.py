@@ -11,6 +11,8 @@ __all__ = ["Owner", "Processes"]
 _MOST_PARENTS = 16
 _MOST_KNOWN = 256
 _MOST_ARGUMENT_BYTES = 4096
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and a symbol that draw nothing, though Unicode counts them among what does: Hangul fillers, empty Braille."""
 
 
 class Owner(NamedTuple):
@@ -119,5 +121,5 @@ def _mark(stat: bytes) -> bytes:
 
 
 def _printable(name: str) -> str:
-    """A process may call itself anything (prctl(2), PR_SET_NAME), also what would move a terminal's cursor."""
-    return "".join(one if one.isprintable() else "?" for one in name)
+    """A process may call itself anything (prctl(2), PR_SET_NAME), also what moves a cursor or is not seen."""
+    return "".join(one if one.isprintable() and one not in _BLANK else "?" for one in name)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from towpath import __version__
 from towpath.errors import ConfigInvalid
 from towpath.hosting.loop import IN, Loop
+from towpath.hosting.outputs import open_output
 from towpath.kernel.system import sockets
 from towpath.wire import ip, pcapng
 from towpath.wire.ip import text_of
@@ -30,7 +31,7 @@ __all__ = ["Capture", "ends_of"]
 _AT_ONCE = 256
 _LARGEST = 1 << 17
 _MOST_SECRETS = 1 << 26
-_NEW = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_CREAT | os.O_TRUNC | os.O_RDWR
 _BUFFER = 1 << 20
 _MOST_FLOWS = 65536
 _MOST_HELD = 1024
@@ -51,15 +52,15 @@ class Capture:
         self.key_log = f"{self._path}.keys" if secrets else None
         self._keys: BinaryIO | None = None
         try:
-            self._file: BinaryIO = open(self._path, "w+b", buffering=_BUFFER)
+            self.file: BinaryIO = open(self._path, "w+b", buffering=_BUFFER, opener=open_output)
             if self.key_log is not None:
                 # Read at the end by this descriptor: what the command puts in the file's place is not.
-                self._keys = open(os.open(self.key_log, _NEW, 0o600), "rb")
+                self._keys = open(open_output(self.key_log, _NEW, 0o600), "rb")
         except OSError as error:
-            raise ConfigInvalid("--capture", f"{error.filename}: {error.strerror}") from None
+            raise ConfigInvalid("--capture", f"{error.filename or path}: {error.strerror or error}") from None
         self._head = pcapng.section(f"towpath {__version__}", f"towpath run -- {command}")
         self._head += pcapng.interface(pcapng.RAW_IP, "run", "inside of the run, before any relay")
-        self._file.write(self._head)
+        self.file.write(self._head)
         self._flows: OrderedDict[Key, Flow] = OrderedDict()
         self._told: dict[int, tuple[object, ...]] = {}
         self._held: OrderedDict[Key, tuple[int, bytes]] = OrderedDict()
@@ -81,13 +82,13 @@ class Capture:
         address = text_of(flow.address)
         if flow.names and self._names.get(address) != flow.names:
             self._names[address] = flow.names
-            self._file.write(pcapng.names({address: flow.names}))
+            self.file.write(pcapng.names({address: flow.names}))
 
     def changed(self, flow: Flow) -> None:
         """It was decided; a refused one may never send a packet."""
         held = self._held.pop(_key(flow), None)
         if held is not None and flow.decision is not None and flow.decision.verdict == "deny":
-            self._file.write(pcapng.packet(held[0], held[1], comments=(_about(flow),), direction="out"))
+            self.file.write(pcapng.packet(held[0], held[1], comments=(_about(flow),), direction="out"))
 
     def closed(self, flow: Flow) -> None:
         """Its last packets may still come."""
@@ -128,9 +129,9 @@ class Capture:
             flow, direction = self._flows.get((transport, destination, *back)), "in"
         comments = () if flow is None else (self._comment(flow),)
         head, tail = pcapng.around(time_ns, len(data), comments=comments, direction=direction if flow else "")
-        self._file.write(head)
-        self._file.write(data)
-        self._file.write(tail)
+        self.file.write(head)
+        self.file.write(data)
+        self.file.write(tail)
 
     def _comment(self, flow: Flow) -> str:
         """All about a flow when any of it is new, else its number."""
@@ -141,7 +142,7 @@ class Capture:
         return _about(flow)
 
     def finish(self) -> int:
-        """Takes what is left, puts the secrets in front, and gives how many packets were lost."""
+        """Takes what is left, puts the secrets in front, and gives how many packets were lost. `file` stays open."""
         lost = 0
         if self._tap is not None:
             self._receive_all()
@@ -154,7 +155,6 @@ class Capture:
                 os.unlink(self.key_log)
             except OSError:
                 pass  # the command has taken it away
-        self._file.close()
         return lost
 
     def _receive_all(self) -> None:
@@ -167,10 +167,13 @@ class Capture:
         if not lines:
             return
         descriptor, part = tempfile.mkstemp(prefix=".towpath-", dir=os.path.dirname(self._path))
-        with open(descriptor, "wb") as new:
-            self._file.seek(len(self._head))
+        new = open(descriptor, "wb")
+        with self.file as old:
+            old.truncate()  # what the command has added goes
+            old.seek(len(self._head))
             new.write(self._head + pcapng.tls_secrets(lines))
-            shutil.copyfileobj(self._file, new, _BUFFER)
+            shutil.copyfileobj(old, new, _BUFFER)
+        self.file = new
         os.replace(part, self._path)
 
 

@@ -11,7 +11,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from towpath.errors import ConfigInvalid
 from towpath.hosting import imports
@@ -79,23 +79,28 @@ class Manager:
         self._services: Services | None = None
         self._ended: CommandExit | None = None
 
-    def _seal_report(self) -> None:
+    def _seal(self, file: IO[Any], path: str, what: str) -> None:
         """The file may be the command's to write: what it added is cut off, and a file put in its place is named."""
-        self._report.flush()
-        written = os.lseek(self._report.fileno(), 0, os.SEEK_CUR)
-        ours = os.fstat(self._report.fileno())
-        self._report.close()
-        path = self._options.report_file or ""
+        from towpath.hosting.outputs import names_descriptor  # which whoever opened the file has loaded
+
+        file.flush()
+        if names_descriptor(path):
+            file.close()
+            return
+        ours = os.fstat(file.fileno())
+        longer = stat.S_ISREG(ours.st_mode) and ours.st_size != (written := os.lseek(file.fileno(), 0, os.SEEK_CUR))
+        if longer:
+            os.ftruncate(file.fileno(), written)
+        file.close()
         try:
             there = os.stat(path)
-            regular = stat.S_ISREG(there.st_mode)
-            if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
-                self._ledger.say("error", f"{path} was replaced while the command ran: it is not this report")
-            elif regular and there.st_size != written:
-                os.truncate(path, written)
-                self._ledger.say("error", f"{path} was written to by others while the command ran; it was cut back")
         except OSError as error:
             self._ledger.say("error", f"{path} cannot be read any more: {error.strerror}")
+            return
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            self._ledger.say("error", f"{path} was replaced while the command ran: it is not this {what}")
+        elif longer:
+            self._ledger.say("error", f"{path} was written to by others while the command ran; it was cut back")
 
     def _warn_of_loopback(self) -> None:
         for rule in self._policy.rules:
@@ -111,11 +116,12 @@ class Manager:
         path = self._options.learn
         if path is None:
             return None
+        from towpath.hosting.outputs import open_output
         from towpath.policy.learn import Learner
 
         self._ledger.learner = Learner(requests=self._options.learn_requests)
         try:
-            return open(path, "x", encoding="utf-8")
+            return open(path, "x", encoding="utf-8", opener=open_output)
         except FileExistsError:
             hint = "choose another name, and compare: towpath policy diff"
             raise ConfigInvalid("--learn", f"{path} exists already", hint) from None
@@ -134,6 +140,7 @@ class Manager:
     def _close_capture(self, capture: Capture) -> None:
         try:
             lost = capture.finish()
+            self._seal(capture.file, self._options.capture or "", "capture")
         except OSError as error:
             self._ledger.say("error", f"{self._options.capture} is not whole: {error.strerror}")
             return
@@ -144,15 +151,17 @@ class Manager:
         """Whatever the command has written there meanwhile goes."""
         assert self._ledger.learner is not None
         command = " ".join(self._options.argv)
-        with file:
-            os.ftruncate(file.fileno(), 0)
-            file.write(self._ledger.learner.text(f"towpath run -- {command}", wildcards=self._options.learn_wildcards))
+        os.ftruncate(file.fileno(), 0)
+        file.write(self._ledger.learner.text(f"towpath run -- {command}", wildcards=self._options.learn_wildcards))
+        self._seal(file, self._options.learn or "", "policy")
 
     def _open_report(self) -> TextIO:
         if self._options.report_file is None:
             return sys.stderr
+        from towpath.hosting.outputs import open_output
+
         try:
-            return open(self._options.report_file, "w", encoding="utf-8")
+            return open(self._options.report_file, "w", encoding="utf-8", opener=open_output)
         except OSError as error:
             raise ConfigInvalid("--report-file", f"{self._options.report_file}: {error.strerror}") from None
 
@@ -320,5 +329,5 @@ class Manager:
 
             print_markdown(self._ledger, self._options.argv, self._policy_text(), self._report)
         if self._report is not sys.stderr:
-            self._seal_report()
+            self._seal(self._report, self._options.report_file or "", "report")
         self._loop.close()

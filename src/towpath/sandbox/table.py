@@ -19,6 +19,7 @@ _FEW_WORDS = ("program", "destination", "verdict", "rule")
 _NUMBERS = ("flows", "sent", "received")
 _WIDE = 110
 """Columns of a terminal in which the whole table can be read."""
+_NO_MARKUP = " .,:-()?"
 
 
 def size(count: int) -> str:
@@ -67,10 +68,10 @@ def print_table(ledger: Ledger, out: TextIO) -> None:
 
 def print_markdown(ledger: Ledger, command: Sequence[str], policy: str, out: TextIO) -> None:
     """The same to be pasted where one asks for help, what was refused first: the command, the rules, the versions."""
-    out.write(f"\n`towpath run -- {_cell(' '.join(command))}`\n\n")
+    out.write(f"\n`towpath run -- {_code(' '.join(command))}`\n\n")
     out.write(f"- towpath {__version__}, Linux {os.uname().release}, Python {sys.version.split()[0]}\n")
     out.write(f"- {ledger.allowed} allowed, {ledger.refused_flows} refused, {ledger.failed} failed\n")
-    out.write(f"- policy: `{_cell(policy)}`\n\n")
+    out.write(f"- policy: `{_code(policy)}`\n\n")
     titles = [*_WORDS, *_NUMBERS]
     out.write(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n")
     for row, total in sorted(ledger.rows.items(), key=lambda entry: entry[0].verdict == "allowed"):
@@ -78,8 +79,16 @@ def print_markdown(ledger: Ledger, command: Sequence[str], policy: str, out: Tex
         out.write(f"| {' | '.join(map(_cell, cells))} |\n")
 
 
+def _code(text: str) -> str:
+    """What stands between backticks, where nothing is markup but a backtick and, in a table, a bar."""
+    shown = text.replace("|", "/").replace("`", "'").replace("\n", " ")
+    return "".join(one if one.isprintable() else "?" for one in shown)
+
+
 def _cell(text: str) -> str:
-    return text.replace("|", "/").replace("`", "'").replace("\n", " ")
+    """As code, unless it holds nothing that could be markup, a link or the mention of somebody."""
+    shown = _code(text)
+    return shown if all(one.isalnum() or one in _NO_MARKUP for one in shown) else f"`{shown}`"
 
 
 def _columns(out: TextIO) -> int | None:

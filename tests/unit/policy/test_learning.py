@@ -213,6 +213,34 @@ def test_a_line_of_a_report_is_explained(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["explain-flow", str(report), "9"]) == 125
 
 
+_HOSTILE = "x\x1b[2J\nVerdict  refused: \u202e\x9b\ud800"
+
+
+@pytest.mark.parametrize("field", [name for name in record() if name not in ("type", "id")])
+@pytest.mark.parametrize("kind", ["flow", "dns"])
+def test_no_field_of_a_report_draws_on_the_terminal_or_forges_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, kind: str
+) -> None:
+    """The report may have been written by anybody, and hold anything that is JSON."""
+    report, facts = tmp_path / "flows.jsonl", {"name": "a.test", "rule": "a.test", "hint": "none", "error": "reset"}
+    for value in (_HOSTILE, [_HOSTILE], {_HOSTILE: _HOSTILE}, 7):
+        report.write_text(json.dumps(record(**facts | {"type": kind, field: value})) + "\n")
+        assert main(["explain-flow", str(report)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert all(line.isprintable() for line in lines), lines
+        assert sum(line.startswith("Verdict") for line in lines) == 1, lines
+
+
+def test_a_policy_that_is_tried_shows_programs_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, policy = tmp_path / "flows.jsonl", tmp_path / "none.toml"
+    report.write_text(json.dumps(record(program=_HOSTILE)) + "\n")
+    policy.write_text('allow = ["other.test:443"]\n')
+    assert main(["policy", "test", str(policy), str(report)]) == 1
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert said.rstrip("\n").isprintable()
+
+
 def test_requests_are_learnt_and_tried_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["GET a.test /x", "POST a.test /y/*", "GET b.test /z"]
     facts = {"name": "a.test", "name_from": "host", "names": ["a.test"], "port": 80, "requests": asked[:1]}
