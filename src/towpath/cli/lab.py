@@ -124,10 +124,12 @@ def _print(lab: dict[str, Any], as_json: bool) -> None:
     from towpath.cli.table import clean
 
     rows = [
-        (host["name"], host["ipv4"], host["ipv6"], " ".join(host["services"]), " ".join(host["names"]))
+        [
+            clean(cell or "")
+            for cell in (host["name"], host["ipv4"], host["ipv6"], " ".join(host["services"]), " ".join(host["names"]))
+        ]
         for host in lab["hosts"]
     ]
-    rows = [tuple(clean(cell or "") for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     print(f"lab {clean(lab['name'])} is up")
     for row in rows:

@@ -134,9 +134,9 @@ def ask(name: str, question: dict[str, str]) -> tuple[dict[str, Any], int | None
         except OSError as error:
             raise Misuse(f"no lab listens at {path}: {error.strerror}") from None
         if not system.peers.is_of_our_world(connection):
-            error = Misuse(f"what listens at {path} is not of this user and these namespaces: it is not trusted")
-            error.hint = "a command inside of a run may have made it; remove it, and set XDG_RUNTIME_DIR"
-            raise error
+            refused = Misuse(f"what listens at {path} is not of this user and these namespaces: it is not trusted")
+            refused.hint = "a command inside of a run may have made it; remove it, and set XDG_RUNTIME_DIR"
+            raise refused
         try:
             connection.send(json.dumps(question).encode())
             data, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE, 1)
