@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ PLAN = (
     LabPlan()
     .host("client")
     .host("dns", serves=[Dns()])
-    .host("server", serves=[Dns(), TcpEcho(port=7)])
+    .host("server", names=["gate.test"], serves=[Dns(), TcpEcho(port=7)])
     .host("other", serves=[TcpEcho(port=7)])
     .record("git.corp.test", "A", "10.80.0.9")
     .record("web.test", "A", "192.0.2.80")
@@ -96,6 +96,23 @@ def more_specific(host: LabHost, *addresses: str) -> Iterator[None]:
         yield
     finally:
         change("del")
+
+
+@pytest.mark.parametrize("words", [(), ("kernel",)])
+def test_with_a_kill_switch_the_server_s_name_alone_is_asked_for(lab: Lab, files: Path, words: tuple[str, ...]) -> None:
+    client, server, asked = lab["client"], lab["server"], Asked(lab)
+    path = Path(file(lab, files, ""))
+    path.write_text(path.read_text().replace(server.address4, "gate.test"))
+    resolvers = [line.split()[1] for line in client.run(["grep", "nameserver", "/etc/resolv.conf"]).stdout.splitlines()]
+    with closing(Capture(lab, "client")) as capture, tunnel(client, path, "wg0", "kill-switch", *words):
+        assert client.run(["ping", "-c", "1", "-W", "60", INNER]).returncode == 0
+        for more in ((), ("+tcp",), (f"@{lab['other'].address4}",)):
+            assert "192.0.2.80" not in dig(client, *more, "web.test", patience=1)
+        left = {entry for entry in capture.leaving() if entry[0] != "neighbours"}
+        carrier = {("udp", address, 51820) for address in (server.address4, str(server.address6))}
+        assert left - carrier
+        assert left - carrier <= {("udp", resolver, 53) for resolver in resolvers}
+    assert asked.at("dns") | asked.at("server") == {"gate.test"}
 
 
 def rules(host: LabHost) -> str:

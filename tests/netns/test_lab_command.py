@@ -182,3 +182,74 @@ def test_a_state_folder_of_others_is_not_used(towpath: Towpath, tmp_path: Path) 
     assert done.returncode == 125
     assert "is not a folder of this user alone" in done.stderr
     (tmp_path / "towpath").chmod(0o700)
+
+
+_BIND = """
+import os, socket, sys
+made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+os.makedirs(os.path.dirname(sys.argv[1]), mode=0o700, exist_ok=True)
+made.bind(sys.argv[1])
+made.listen()
+print("bound", flush=True)
+while True:
+    client, _ = made.accept()
+    data = client.recv(1000)
+    if data:
+        client.send(sys.argv[2].encode())
+"""
+
+
+def test_what_another_namespace_put_there_is_no_lab(towpath: Towpath, tmp_path: Path) -> None:
+    words = ["unshare", "--user", "--pid", "--fork", "--kill-child", sys.executable, "-c", _BIND]
+    where = tmp_path / "towpath" / "lab-fake.sock"
+    with subprocess.Popen([*words, str(where), "{}"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "bound\n"
+        listed = towpath("lab", "list")
+        assert (listed.returncode, listed.stdout) == (0, "")
+        entered = towpath("lab", "exec", "--lab", "fake", "client", "--", "true")
+        process.kill()
+    assert entered.returncode == 125
+    assert entered.stderr.startswith(
+        f"towpath: what listens at {where} is not of this user and these namespaces: it is not trusted\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "{",
+        "[]",
+        '{"environment": {"A": 1}}',
+        '{"name": "x", "process": 1, "hosts": [{}], "names": {}, "ca_file": null}',
+    ],
+)
+def test_an_answer_that_is_none_is_an_error_and_no_traceback(towpath: Towpath, tmp_path: Path, answer: str) -> None:
+    where = tmp_path / "towpath" / "lab-odd.sock"
+    with subprocess.Popen(
+        [sys.executable, "-c", _BIND, str(where), answer], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "bound\n"
+        listed = towpath("lab", "list")
+        entered = towpath("lab", "exec", "--lab", "odd", "client", "--", "true")
+        process.kill()
+    assert (listed.returncode, listed.stdout, listed.stderr) == (0, "", "")
+    assert (entered.returncode, entered.stderr) == (
+        125,
+        f"towpath: what listens at {where} does not answer as a lab does\n",
+    )
+
+
+def test_what_a_lab_tells_steers_no_terminal(towpath: Towpath, tmp_path: Path) -> None:
+    host = {"name": "a\x1b[31m", "ipv4": "192.0.2.1", "ipv6": None, "names": ["\x9b2J"], "services": ["x\r"]}
+    told = {"name": "odd\x07", "process": 1, "hosts": [host], "names": {}, "ca_file": None}
+    where = tmp_path / "towpath" / "lab-odd.sock"
+    words = [sys.executable, "-c", _BIND, str(where), json.dumps(told)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "bound\n"
+        listed = towpath("lab", "list").stdout
+        process.kill()
+    assert "192.0.2.1" in listed
+    assert listed.replace("\n", "").isprintable()

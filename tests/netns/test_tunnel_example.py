@@ -29,7 +29,7 @@ def test_the_walk_through_runs() -> None:
 
 
 def test_the_guide_taken_at_its_word_carries_a_page(tmp_path: Path) -> None:
-    """Its files as they stand, in an empty folder, on two hosts; a kill switch on the server."""
+    """Its files as they stand, in an empty folder, on two hosts."""
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         pytest.skip("/dev/net/tun may not be opened by this user")
     for name, text in re.findall(
@@ -37,7 +37,10 @@ def test_the_guide_taken_at_its_word_carries_a_page(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_text(text)
     gateway = tmp_path / "gateway.py"
-    gateway.write_text(gateway.read_text().replace('"wg0.conf"', '"knot.py:server.toml"'))
+    on_client = 'HostTunnel(find_tunnel("wg0.conf"), device="wg0", kill_switch=True, on_demand=True)'
+    on_server = 'HostTunnel(find_tunnel("knot.py:server.toml"), device="knot0")'
+    assert f"`{on_server}`" in GUIDE.read_text()
+    gateway.write_text(gateway.read_text().replace(on_client, on_server))
     plan = LabPlan().host("client").host("server", serves=[Http(names=("vpn.example.org",))])
     with Lab(plan) as lab:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -121,12 +121,17 @@ def _print(lab: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(lab), flush=True)
         return
+    from towpath.cli.table import clean
+
     rows = [
-        (host["name"], host["ipv4"], host["ipv6"], " ".join(host["services"]), " ".join(host["names"]))
+        [
+            clean(cell or "")
+            for cell in (host["name"], host["ipv4"], host["ipv6"], " ".join(host["services"]), " ".join(host["names"]))
+        ]
         for host in lab["hosts"]
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    print(f"lab {lab['name']} is up")
+    print(f"lab {clean(lab['name'])} is up")
     for row in rows:
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     sys.stdout.flush()

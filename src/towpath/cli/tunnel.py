@@ -119,7 +119,7 @@ def _check(options: argparse.Namespace) -> int:
         lines = value if isinstance(value, list) and key in ("peers", "ignored") else [value]
         for line in lines if lines != [[]] else []:
             words = ", ".join(map(str, line)) if isinstance(line, list) else line
-            print(f"{key.replace('_', ' '):<12} {words}")
+            print(f"{key.replace('_', ' '):<14} {words}")
     return 0
 
 

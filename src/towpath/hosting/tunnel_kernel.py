@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import msgspec
 
 from towpath.errors import HostFault, PeerViolation
 from towpath.hosting import tunnel_messages as told
+from towpath.hosting.server_names import addresses_of
 from towpath.providers.disconnect import DisconnectCause
 from towpath.providers.flow import joined
 
@@ -50,7 +50,7 @@ class TunnelKernel:
             peers, failure = [], ""
             for peer in wanted.setup.peers:
                 try:
-                    peers.append(_found(peer))
+                    peers.append(_found(peer, self._attachment))
                 except (OSError, UnicodeError) as error:
                     failure = f"{(peer.endpoint or ('',))[0]}: {getattr(error, 'strerror', None) or error}"
             setup = msgspec.structs.replace(wanted.setup, peers=tuple(peers))
@@ -145,10 +145,9 @@ class TunnelKernel:
         }
 
 
-def _found(peer: KernelPeer) -> KernelPeer:
+def _found(peer: KernelPeer, attachment: TunnelAttachment) -> KernelPeer:
     """The peer with an address in place of its name. Raises `OSError`."""
     if peer.endpoint is None:
         return peer
     host, port = peer.endpoint
-    address = socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)[0][4][0]
-    return msgspec.structs.replace(peer, endpoint=(str(address), port))
+    return msgspec.structs.replace(peer, endpoint=(addresses_of(host, port, attachment)[0], port))

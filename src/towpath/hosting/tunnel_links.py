@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from towpath.hosting import tunnel_messages as told
+from towpath.hosting.server_names import addresses_of
 from towpath.providers.disconnect import DisconnectCause
 
 if TYPE_CHECKING:
@@ -56,12 +56,11 @@ class TunnelLinks:
 
         def look_up() -> None:
             try:
-                found = socket.getaddrinfo(wanted.host, wanted.port, 0, socket.SOCK_DGRAM)
+                addresses = addresses_of(wanted.host, wanted.port, self._attachment)
             except (OSError, UnicodeError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
                 self._loop.post(lambda: self._opened(worker, wanted, reason, []))
                 return
-            addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
             self._loop.post(lambda: self._opened(worker, wanted, None, addresses))
 
         threading.Thread(target=look_up, daemon=True).start()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from towpath.providers.kernel_wireguard import KernelPeer, KernelPeerFigures, KernelWireGuard
     from towpath.providers.tunnel_settings import TunnelSettings
@@ -90,6 +90,13 @@ class TunnelAttachment(Protocol):
     @property
     def kernel(self) -> KernelDevice | None:
         """The kernel's WireGuard, where that is the device; then nothing comes out of `queue`."""
+
+    @property
+    def questions(self) -> Callable[[str], socket.socket] | None:
+        """Where questions of programs for names may not leave: gives a UDP socket, connected to port 53 of a server.
+
+        It is for the names of the tunnel's own servers. Raises `OSError`.
+        """
 
     def lead_to(self, places: Sequence[tuple[str, int]], listening: int = 0) -> None:
         """The kernel's WireGuard speaks to these addresses, and to whoever comes to a port. Raises `HostFault`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -19,6 +19,7 @@ from towpath.kernel.tunnel import NOTHING, TunnelPlan
 from towpath.linux import datagram_rows
 from towpath.linux.host_table import HostTable
 from towpath.linux.kernel_wireguard import KernelWireGuardNetwork
+from towpath.linux.sockets import dial_datagram
 from towpath.linux.tun import open_tun
 from towpath.linux.tunnel_device import TunnelLink
 from towpath.linux.uplinks import best_interface, has_default_route, network_around
@@ -34,6 +35,9 @@ _KEEPS_LINKS = (
     "udp sport 546 udp dport 547 accept",
     *(f"icmpv6 type {kind} accept" for kind in ("nd-router-solicit", "nd-neighbor-solicit", "nd-neighbor-advert")),
 )
+_QUESTION_MARK = 0x1C00000
+"""Of questions for the names of the tunnel's own servers. It holds the marks that redirections of names leave alone;
+no program has it that may not change the network itself (socket(7), SO_MARK)."""
 _NFPROTO = {"ip": "ipv4", "ip6": "ipv6"}
 _REFUSED = "reject with icmpx admin-prohibited"
 
@@ -67,7 +71,7 @@ class HostTunnelDevice:
         self._plan = NOTHING
         self._own_places: list[str] = []
         self._switch = kill_switch
-        self._own: list[str] = []
+        self._own: list[str] = [f"udp dport 53 meta mark {_QUESTION_MARK} accept"]
         """Rules that let the tunnel's own datagrams pass."""
         self._held: tuple[tuple[str, int], ...] = ()
         self._table: HostTable | None = None
@@ -146,6 +150,17 @@ class HostTunnelDevice:
             self._let_pass(f"udp sport {listening} accept")
         if self._plan != NOTHING:
             self.apply(self._plan)
+
+    @property
+    def questions(self) -> Callable[[str], socket.socket] | None:
+        """See `TunnelAttachment.questions`."""
+        return self._open_question if self._switch else None
+
+    def _open_question(self, server: str) -> socket.socket:
+        address, _, scope = server.partition("%")
+        where = ip_address(address)
+        interface = None if where.is_loopback else scope or best_interface(address, self.name)
+        return dial_datagram(where.version, server, 53, mark=_QUESTION_MARK, interface=interface)
 
     def ways(self) -> dict[str, str | None]:
         """By which interface each of these places is reached now."""

@@ -87,6 +87,8 @@ class TunnelScope:
 
     kernel = None
     """A run's tunnel is spoken by its provider: a device that it made could not leave by the user's network."""
+    questions = None
+    """Names of servers are asked for in the user's network, as any program does."""
 
     def lead_to(self, places: Sequence[tuple[str, int]], listening: int = 0) -> None:
         """Nothing to do: there is no `kernel`."""

@@ -80,7 +80,8 @@ class TunnelUplink:
         if self._where.endswith(".conf"):
             reason = f"AllowedIPs in {self._where} do not cover {address}" if reason.startswith("no route") else reason
             family = "::/0" if ":" in address else "0.0.0.0/0"
-            hint = (
-                f"add {address} (or {family}) to AllowedIPs, if the peer carries it; nothing of this run goes around it"
-            )
+            to_add = f"{address} (or {family}) to AllowedIPs, if the peer carries it"
+            if reason.startswith("the tunnel has no IP"):
+                to_add = f"an {reason.split()[-2]} Address to [Interface], which the peer has to know as yours"
+            hint = f"add {to_add}; nothing of this run goes around it"
         return Decision("deny", None, reason, "tunnel", hint)

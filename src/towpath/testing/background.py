@@ -15,13 +15,38 @@ import socket
 import stat
 import struct
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
+
+import msgspec
 
 from towpath.errors import ConfigInvalid, HostFault, Misuse, TowpathError
+from towpath.kernel import system
 from towpath.testing.lab import Lab
 
 __all__ = ["ask", "describe", "listen", "running", "serve", "start"]
 
+
+class _Host(TypedDict):
+    name: str
+    ipv4: str
+    ipv6: str | None
+    names: list[str]
+    services: list[str]
+
+
+class _Description(TypedDict):
+    name: str
+    process: int
+    hosts: list[_Host]
+    names: dict[str, list[str]]
+    ca_file: str | None
+
+
+class _Way(TypedDict):
+    environment: dict[str, str]
+
+
+_ANSWERS: dict[str, Any] = {"describe": _Description, "enter": _Way, "down": dict[str, Any]}
 _MESSAGE = 1 << 18
 _PATIENCE = 60.0
 
@@ -88,7 +113,7 @@ def running() -> dict[str, dict[str, Any]]:
         name = path.name.removeprefix("lab-").removesuffix(".sock")
         try:
             found[name], _ = ask(name, {"ask": "describe"})
-        except Misuse:
+        except (Misuse, ConfigInvalid):  # it has ended, or is none
             continue
     return found
 
@@ -96,7 +121,7 @@ def running() -> dict[str, dict[str, Any]]:
 def ask(name: str, question: dict[str, str]) -> tuple[dict[str, Any], int | None]:
     """One question to a running Lab: its answer, and the descriptor that came with it.
 
-    Raises `Misuse` when no such Lab is up, or it has no such host.
+    Raises `Misuse` when no such Lab is up, it has no such host, or what is there instead is not a Lab of ours.
     """
     path = _socket_path(name)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
@@ -106,15 +131,31 @@ def ask(name: str, question: dict[str, str]) -> tuple[dict[str, Any], int | None
         except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
             raise Misuse(f"no lab called {name} is up") from None
-        connection.send(json.dumps(question).encode())
-        data, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE, 1)
-        if question["ask"] == "down":
-            connection.recv(1)  # closes as the process ends
+        except OSError as error:
+            raise Misuse(f"no lab listens at {path}: {error.strerror}") from None
+        if not system.peers.is_of_our_world(connection):
+            refused = Misuse(f"what listens at {path} is not of this user and these namespaces: it is not trusted")
+            refused.hint = "a command inside of a run may have made it; remove it, and set XDG_RUNTIME_DIR"
+            raise refused
+        try:
+            connection.send(json.dumps(question).encode())
+            data, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE, 1)
+            if question["ask"] == "down":
+                connection.recv(1)  # closes as the process ends
+        except OSError as error:
+            raise Misuse(f"the lab {name} does not answer: {error.strerror or error}") from None
     if not data:
         raise Misuse(f"the lab {name} is ending")
-    answer: dict[str, Any] = json.loads(data)
+    try:
+        answer = msgspec.json.decode(data, type=dict[str, Any])
+        if "error" not in answer:
+            msgspec.convert(answer, _ANSWERS[question["ask"]])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        for one in descriptors:
+            os.close(one)
+        raise Misuse(f"what listens at {path} does not answer as a lab does") from None
     if "error" in answer:
-        raise Misuse(answer["error"])
+        raise Misuse(str(answer["error"]))
     return answer, descriptors[0] if descriptors else None
 
 

@@ -17,7 +17,7 @@ GOOD = f"""\
 [Interface]
 PrivateKey = {SECRET}
 Address = 10.0.0.2/32
-DNS = 10.0.0.1, corp.test
+DNS = 10.0.0.1, corp.test, ~dev.test
 [Peer]
 PublicKey = {PUBLIC}
 AllowedIPs = 10.0.0.0/24
@@ -56,7 +56,16 @@ def test_a_file_is_told_without_its_secret(
     assert main(["tunnel", "check", "wg0.conf", "--json"]) == 0
     as_json = capsys.readouterr().out
     found = json.loads(as_json)
-    assert (found["valid"], found["addresses"], found["dns"]) == (True, ["10.0.0.2/32"], ["10.0.0.1", "corp.test"])
+    assert (found["valid"], found["addresses"]) == (True, ["10.0.0.2/32"])
+    assert (found["dns"], found["search_domains"], found["match_domains"]) == (
+        ["10.0.0.1"],
+        ["corp.test"],
+        ["dev.test"],
+    )
+    assert [line for line in shown.splitlines() if "doma" in line] == [
+        "search domains corp.test",
+        "match domains  dev.test",
+    ]
     assert SECRET not in shown + as_json
 
 

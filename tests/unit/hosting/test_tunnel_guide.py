@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.tunnel_lab import Key
 
 from towpath.cli.parser import build
 from towpath.hosting.bundle import find_tunnel
-from towpath.hosting.check import check_extension
+from towpath.hosting.check import check_extension, check_tunnel
 from towpath.hosting.hooks import TUNNEL_HOOKS
 from towpath.providers import PacketTunnelProvider
 
@@ -32,8 +33,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_each_block_is_a_file_or_commands() -> None:
-    assert sorted(FILES) == ["gateway.py", "knot.py", "knot.toml", "server.toml", "test_knot.py"]
-    assert len(COMMANDS) == 2
+    servers = ["gate.conf", "server.toml"]
+    assert sorted(FILES) == sorted(["gateway.py", "knot.py", "knot.toml", "test_knot.py", "wg0.conf", *servers])
+    assert len(COMMANDS) == 4
+
+
+def test_the_pair_of_files_fits_together(folder: Path) -> None:
+    client, server = Key.make(), Key.make()
+    words = {"CLIENT": client, "SERVER": server}
+    for name in ("wg0.conf", "gate.conf"):
+        text = FILES[name]
+        for word, key in words.items():
+            text = text.replace(f"{word}_PRIVATE", key.secret).replace(f"{word}_PUBLIC", key.public)
+        (folder / name).write_text(text)
+    here, there = check_tunnel("wg0.conf"), check_tunnel("gate.conf")
+    assert here["peers"] == [f"{there['public_key']} at vpn.example.org:51820 for 10.80.0.0/24, fd80::/64"]
+    assert there["peers"][0].startswith(here["public_key"])
+    assert 'HostTunnel(find_tunnel("gate.conf"), device="wg0")' in TEXT, "a server takes no kill switch"
+    assert [here["ignored"], there["ignored"]] == [[], []]
 
 
 def test_the_protocol_passes_its_test(folder: Path) -> None:

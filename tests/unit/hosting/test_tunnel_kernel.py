@@ -22,6 +22,7 @@ class Device:
 
     def __init__(self) -> None:
         self.kernel: Device | None = self
+        self.questions = None
         self.setup: KernelWireGuard | None = None
         self.spoken: list[tuple[bytes, bool]] = []
         self.led: list[Any] = []

@@ -63,6 +63,15 @@ def test_of_two_peers_with_one_prefix_the_last_has_it_and_that_is_said() -> None
     assert read_config(text, "wg0.conf").ignored == (said,)
 
 
+def test_a_peer_with_this_side_s_own_key_is_said() -> None:
+    config = read_config(GOOD, "wg0.conf")
+    text = GOOD.replace(
+        base64.b64encode(config.peers[0].public_key).decode(), base64.b64encode(config.private_key.public).decode()
+    )
+    (said,) = [line for line in read_config(text, "wg0.conf").ignored if "[Peer]" in line]
+    assert "of this file's own PrivateKey, and the other side's is wanted" in said
+
+
 PROVIDERS = {
     "a comment for each setting, spaces, one family": "# NAT-PMP = off\n# Bouncing = 0\nPrivateKey = {secret}\n"
     "Address = 10.2.0.2/32\nDNS = 10.2.0.1\n\n[Peer]\n# SE#12\nPublicKey = {public}\n"

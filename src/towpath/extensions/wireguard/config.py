@@ -235,8 +235,15 @@ class _Reader:
         if not addresses:
             raise self._fault(section.number, "[Interface] has no Address", "for example Address = 10.0.0.2/32")
         dns, match, search = self._dns(section)
+        private = PrivateKey(secret)
+        own = [
+            f"{self._where}: the [Peer] with {base64.b64encode(peer.public_key).decode()} has no effect: that is the "
+            "PublicKey of this file's own PrivateKey, and the other side's is wanted"
+            for peer in peers
+            if peer.public_key == private.public
+        ]
         return WireGuardConfig(
-            private_key=PrivateKey(secret),
+            private_key=private,
             addresses=tuple(addresses),
             peers=peers,
             dns=dns,
@@ -244,7 +251,7 @@ class _Reader:
             match=match,
             mtu=self._number(section, "MTU", *_MTU),
             listen_port=self._number(section, "ListenPort", 0, 65_535),
-            ignored=(*self._ignored(section, tuple(_REASONS)), *taken),
+            ignored=(*self._ignored(section, tuple(_REASONS)), *taken, *own),
             not_run=self._ignored(section, _COMMANDS),
         )
 

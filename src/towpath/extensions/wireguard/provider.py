@@ -270,7 +270,9 @@ class WireGuard(PacketTunnelProvider[Config]):
         return {
             "public_key": _text(config.private_key.public),
             "addresses": [str(one) for one in config.addresses],
-            "dns": [*config.dns, *config.search, *(f"~{one}" for one in config.match)],
+            "dns": list(config.dns),
+            "search_domains": list(config.search),
+            "match_domains": list(config.match),
             "mtu": config.mtu or _MTU,
             "peers": [
                 f"{_text(peer.public_key)} at {_place(peer)} for {', '.join(map(str, peer.allowed)) or 'nothing'}"
