@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
 from benchmarks import tunneling
@@ -56,3 +56,35 @@ def compare(
         measured = take_turns(work, parties, ROUNDS)
     measured.missing += missing
     return measured
+
+
+def at_each(
+    work: str,
+    seconds: float,
+    percents: Sequence[float],
+    within: Callable[[Arena, float], AbstractContextManager[None]],
+    headline: float,
+) -> Measured:
+    """iperf3 through every tunnel at each share of spoilt packets, which `within` spoils; ratios at one of them."""
+    length = max(1, round(seconds / ROUNDS / len(percents)))
+    whole = Measured(work)
+    for percent in percents:
+        measured = compare(
+            work,
+            lambda place, tunnel: tunneling.bulk(place, tunnel, length),
+            tuple(PARTIES),
+            lambda place, percent=percent: within(place, percent),  # type: ignore[misc]
+        )
+        for party, figures in measured.results.items():
+            value = figures.get(tunneling.RATE)
+            if value is not None:
+                whole.results.setdefault(party, {})[_at(percent)] = value
+        whole.missing += [one for one in measured.missing if one not in whole.missing]
+    for peer in ("openvpn", "wireguard_go"):
+        whole.compare(f"vs_{peer}", "wire_tunnel", peer, _at(headline))
+    whole.compare("vs_limit", "wire_tunnel", "link", _at(headline))
+    return whole
+
+
+def _at(percent: float) -> str:
+    return f"at_{str(percent).replace('.', '_')}_percent"

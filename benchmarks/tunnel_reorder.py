@@ -9,15 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import tunneling
 from benchmarks.form import Measured
 from benchmarks.peers import program
 from benchmarks.rounds import Absent
-from benchmarks.tunnel import ROUNDS, compare
+from benchmarks.tunnel import at_each
 from benchmarks.tunnel_wire import without_offloads
 from benchmarks.world import Arena, words_of
 
-_PERCENTS = (1.0, 5.0)
 _LATE = 0.001
 _QUEUE = 7
 _PROGRAM = str(Path(__file__).with_name("programs") / "late_packets.py")
@@ -29,31 +27,14 @@ _RULE = (
 
 def run(seconds: float) -> Measured:
     """iperf3 while 1 and 5 % of the packets come 1 ms late, single packets on the wire. The headline is at 1 %."""
-    length = max(1, round(seconds / ROUNDS / len(_PERCENTS)))
-    whole = Measured("iperf3, one TCP stream, while some packets of 1500 bytes reach the server 1 ms late")
-    for percent in _PERCENTS:
+    work = "iperf3, one TCP stream, while some packets of 1500 bytes reach the server 1 ms late"
+    return at_each(work, seconds, (1.0, 5.0), _late, 1.0)
 
-        @contextmanager
-        def late(place: Arena, percent: float = percent) -> Iterator[None]:
-            with without_offloads(place), _overtaken(place, percent):
-                yield
 
-        measured = compare(
-            whole.work,
-            lambda place, tunnel: tunneling.bulk(place, tunnel, length),
-            ("link", "openvpn", "wireguard_go", "wireguard", "wire_tunnel"),
-            late,
-        )
-        name = f"at_{percent:g}_percent"
-        for party, figures in measured.results.items():
-            value = figures.get(tunneling.RATE)
-            if value is not None:
-                whole.results.setdefault(party, {})[name] = value
-        whole.missing += [one for one in measured.missing if one not in whole.missing]
-    for peer in ("openvpn", "wireguard_go"):
-        whole.compare(f"vs_{peer}", "wire_tunnel", peer, "at_1_percent")
-    whole.compare("vs_limit", "wire_tunnel", "link", "at_1_percent")
-    return whole
+@contextmanager
+def _late(place: Arena, percent: float) -> Iterator[None]:
+    with without_offloads(place), _overtaken(place, percent):
+        yield
 
 
 @contextmanager

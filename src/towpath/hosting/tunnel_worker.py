@@ -72,13 +72,15 @@ class _Worker:
     # What the provider may ask for.
 
     async def apply(self, settings: TunnelSettings | None) -> None:
-        number = next(self._numbers)
-        future = self._applying[number] = self._loop.create_future()
-        self._tell(told.ApplyWanted(number, settings))
+        await self._put_in_force(told.ApplyWanted(next(self._numbers), settings))
+
+    async def _put_in_force(self, wanted: told.ApplyWanted | told.KernelWanted) -> None:
+        future = self._applying[wanted.number] = self._loop.create_future()
+        self._tell(wanted)
         try:
             await future
         finally:
-            del self._applying[number]
+            del self._applying[wanted.number]
 
     async def connect(self, host: str, port: int) -> SocketLink:
         return await self._open(told.LinkWanted(next(self._numbers), host, port))
@@ -98,13 +100,7 @@ class _Worker:
             del self._opening[wanted.number]
 
     async def set_kernel_wireguard(self, setup: KernelWireGuard) -> None:
-        number = next(self._numbers)
-        future = self._applying[number] = self._loop.create_future()
-        self._tell(told.KernelWanted(number, setup))
-        try:
-            await future
-        finally:
-            del self._applying[number]
+        await self._put_in_force(told.KernelWanted(next(self._numbers), setup))
 
     async def kernel_wireguard_peers(self) -> list[KernelPeerFigures]:
         number = next(self._numbers)
